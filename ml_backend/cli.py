@@ -1,0 +1,53 @@
+"""The `clinicoco` command: every step of the loop, the servers, experiments and benchmarks."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import click
+import typer
+
+from label_config.errors import ClinicocoError
+from ml_backend.commands import data, experiment, model, project, server
+from ml_backend.table import errors
+
+app = typer.Typer(
+    name="clinicoco",
+    help=(
+        "Human-automatic collaborative ICD coding on Label Studio.\n\n"
+        "The loop: init, import, auto-label, train, set-up, then select, push, pull and train "
+        "again until every code has its quota of clean EMRs. `clinicoco demo` shows all of it."
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+for room in (data, project, model, server, experiment):
+    room.add_to(app)
+
+
+def main() -> None:
+    """Run the command; an expected error is one line on stderr and exit code 1."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    try:
+        sys.exit(app(standalone_mode=False))
+    except click.exceptions.Abort:
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except ClinicocoError as error:
+        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        errors.print(f"[bold red]error:[/] {error.strerror or error}{where}", soft_wrap=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Commands on models: auto-label, train, evaluate, models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ml_backend import table
+from ml_backend.commands.options import JsonOption, WorkspaceArgument, progress_bar
+
+models = typer.Typer(help="List, promote and roll back model versions.", no_args_is_help=True)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command("auto-label", rich_help_panel="Models")(auto_label)
+    app.command("train", rich_help_panel="Models")(train)
+    app.command("evaluate", rich_help_panel="Models")(evaluate)
+    app.add_typer(models, name="models", rich_help_panel="Models")
+
+
+def auto_label(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
+    """Map every diagnosis name of the pool to a code, with confidence."""
+    from ml_backend import steps
+    from ml_backend.workspace import Workspace
+
+    with progress_bar() as progress:
+        codings = steps.auto_label(Workspace(workspace), progress=progress)
+    counts = steps.code_counts(codings)
+    rows = [{"code": code, "emrs": count} for code, count in counts.most_common()]
+    table.show(f"noisy codes of {len(codings)} EMRs", rows, json_file)
+
+
+def train(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
+    """Train a new model version on all EMRs, noisy and clean; it serves if it is not worse.
+
+    Without clean EMRs this makes the cold-start model.
+    """
+    from ml_backend import steps
+    from ml_backend.workspace import Workspace
+
+    with progress_bar() as progress:
+        trained = steps.train_model(Workspace(workspace), progress=progress)
+    row = {"version": trained.version.version, "serves": trained.promoted}
+    table.show("trained", [{**row, **trained.version.validation}], json_file)
+
+
+def evaluate(
+    workspace: WorkspaceArgument,
+    emrs: Annotated[Path, typer.Option(help="EMRs that no model has seen.")],
+    gold: Annotated[Path, typer.Option(help="Their true codes.")],
+    version: Annotated[str, typer.Option(help="Model version; the live one if empty.")] = "",
+    json_file: JsonOption = None,
+) -> None:
+    """Measure a model on held-back EMRs with known codes."""
+    from ml_backend import steps
+    from ml_backend.workspace import Workspace
+
+    with progress_bar() as progress:
+        row = steps.evaluate_model(Workspace(workspace), emrs, gold, version, progress=progress)
+    table.show("held-back EMRs", [row], json_file)
+
+
+@models.command("list")
+def list_models(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
+    """Show every version, its validation and which one serves."""
+    from ml_backend.registry import Registry
+    from ml_backend.workspace import Workspace
+
+    registry = Registry(Workspace(workspace).models_folder)
+    live = registry.live()
+    rows = [
+        {"version": v.version, "made": v.made, "serves": v == live, **v.validation}
+        for v in registry.versions()
+    ]
+    table.show("model versions", rows, json_file)
+
+
+@models.command()
+def promote(workspace: WorkspaceArgument, version: Annotated[str, typer.Argument()]) -> None:
+    """Let a version serve from now on."""
+    from ml_backend.registry import Registry
+    from ml_backend.workspace import Workspace
+
+    Registry(Workspace(workspace).models_folder).promote(version)
+    table.console.print(f"{version} serves")
+
+
+@models.command()
+def rollback(workspace: WorkspaceArgument) -> None:
+    """Let the version before the live one serve again."""
+    from ml_backend.registry import Registry
+    from ml_backend.workspace import Workspace
+
+    version = Registry(Workspace(workspace).models_folder).rollback()
+    table.console.print(f"{version.version} serves")

@@ -1,0 +1,55 @@
+"""Arguments that several commands share, and the progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from ml_backend import table
+from ml_backend.steps import Progress as Report
+
+WorkspaceArgument = Annotated[
+    Path, typer.Argument(help="The project's folder.", metavar="WORKSPACE")
+]
+JsonOption = Annotated[
+    Path | None, typer.Option("--json", help="Write the table to this file too.", metavar="FILE")
+]
+SeedOption = Annotated[int, typer.Option(help="Same seed, same result.")]
+
+
+@contextmanager
+def progress_bar() -> Iterator[Report]:
+    """Show a bar per step on a terminal, a line per step elsewhere."""
+    if not table.console.is_terminal:
+        yield _lines()
+        return
+    columns = (
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+    )  # fmt: skip
+    with Progress(*columns, console=table.console, transient=True) as bars:
+        known: dict[str, int] = {}
+
+        def report(step: str, done: int, total: int) -> None:
+            if step not in known:
+                for finished in known.values():
+                    bars.stop_task(finished)  # type: ignore[arg-type]
+                known[step] = bars.add_task(step, total=total or None)
+            bars.update(known[step], completed=done, total=total or None)  # type: ignore[arg-type]
+
+        yield report
+
+
+def _lines() -> Report:
+    said: set[str] = set()
+
+    def report(step: str, done: int, total: int) -> None:
+        if step not in said:
+            said.add(step)
+            table.console.print(f"… {step}", highlight=False)
+
+    return report

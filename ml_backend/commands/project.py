@@ -1,0 +1,131 @@
+"""Commands on the Label Studio project: set-up, select, push, pull, coverage."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ml_backend import table
+from ml_backend.commands.options import JsonOption, WorkspaceArgument, progress_bar
+
+if TYPE_CHECKING:
+    from ml_backend.label_studio import LabelStudioClient
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    for name, command in (
+        ("set-up", set_up), ("select", select), ("push", push), ("pull", pull),
+        ("refresh", refresh), ("coverage", coverage),
+    ):  # fmt: skip
+        app.command(name, rich_help_panel="Labelling")(command)
+
+
+def client() -> LabelStudioClient:
+    """The client for the Label Studio that the environment names."""
+    from ml_backend.label_studio import LabelStudioClient
+    from ml_backend.settings import settings
+
+    return LabelStudioClient(
+        settings().label_studio_url, settings().label_studio_token.get_secret_value()
+    )
+
+
+def set_up(workspace: WorkspaceArgument) -> None:
+    """Create the project in Label Studio, or repair it, and connect the running backend.
+
+    Addresses and credentials come from the environment: CLINICOCO_LABEL_STUDIO_URL,
+    CLINICOCO_LABEL_STUDIO_TOKEN, CLINICOCO_BACKEND_URL, CLINICOCO_BACKEND_USER,
+    CLINICOCO_BACKEND_PASSWORD.
+    """
+    from ml_backend.steps import set_up_project
+    from ml_backend.workspace import Workspace
+
+    url = set_up_project(Workspace(workspace), client())
+    table.console.print(f"ready: {url}")
+
+
+def select(
+    workspace: WorkspaceArgument,
+    size: Annotated[int, typer.Option(min=1, help="EMRs in the batch.")] = 25,
+    json_file: JsonOption = None,
+) -> None:
+    """Choose the EMRs that coders should see next, each with its reason."""
+    from ml_backend import steps
+    from ml_backend.workspace import Workspace
+
+    with progress_bar() as progress:
+        progress("choosing EMRs", 0, 0)
+        batch = steps.select(Workspace(workspace), size)
+    if batch is None:
+        table.show("nothing left worth annotating: see `clinicoco coverage`", [], json_file)
+        return
+    rows = [
+        {"order": i, "emr_id": emr_id, "reason": reason}
+        for i, (emr_id, reason) in enumerate(zip(batch.emr_ids, batch.reasons, strict=True), 1)
+    ]
+    table.show(f"batch {batch.name}", rows, json_file)
+
+
+def push(workspace: WorkspaceArgument) -> None:
+    """Send every chosen EMR that is not there yet to Label Studio, with its suggestions."""
+    from ml_backend import steps
+    from ml_backend.workspace import Workspace
+
+    opened, sent = Workspace(workspace), 0
+    with progress_bar() as progress:
+        for batch in opened.batches():
+            sent += steps.push(opened, client(), batch, progress=progress)
+    table.console.print(f"pushed {sent} new tasks of {len(opened.batches())} batches")
+
+
+def refresh(workspace: WorkspaceArgument) -> None:
+    """Give tasks that no coder has touched the suggestions of the live model."""
+    from ml_backend import steps
+    from ml_backend.workspace import Workspace
+
+    with progress_bar() as progress:
+        count = steps.refresh(Workspace(workspace), client(), progress=progress)
+    table.console.print(f"refreshed {count} tasks")
+
+
+def pull(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
+    """Bring the coders' codes and evidence back."""
+    from ml_backend import steps
+    from ml_backend.workspace import Workspace
+
+    with progress_bar() as progress:
+        progress("reading annotations", 0, 0)
+        count, problems = steps.pull(Workspace(workspace), client())
+    rows = [{"where": p.where, "reason": p.reason} for p in problems]
+    if rows or json_file:
+        table.show(f"{len(rows)} annotations left out", rows, json_file)
+    table.console.print(f"{count} clean EMRs")
+
+
+def coverage(
+    workspace: WorkspaceArgument,
+    json_file: JsonOption = None,
+    only_open: Annotated[
+        bool, typer.Option("--open", help="Leave out codes that are met.")
+    ] = False,
+) -> None:
+    """Show how many clean EMRs each code has, needs and can still get."""
+    from ml_backend import steps
+    from ml_backend.workspace import Workspace
+
+    opened = Workspace(workspace)
+    rows = steps.coverage_rows(opened)
+    shown = [row for row in rows if row["state"] != "met"] if only_open else rows
+    table.show(f"coverage of {opened.config.title}, quota {opened.config.quota}", shown, json_file)
+    table.console.print(_summary(rows))
+
+
+def _summary(rows: list[dict[str, Any]]) -> str:
+    states = [row["state"] for row in rows]
+    words = f"{states.count('met')} of {len(rows)} codes met, {states.count('open')} open"
+    unreachable = [row["code"] for row in rows if row["state"] == "unreachable"]
+    if unreachable:
+        words += f"; the pool cannot fill {', '.join(unreachable)}"
+    return words

@@ -1,0 +1,284 @@
+"""The whole loop on one machine: a stand-in hospital, a real Label Studio, the real backend."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from simulator.coder import SimulatedCoder
+from simulator.dataset import write_hospital
+
+from label_config.errors import ConfigError, ServerError
+from label_config.files import read_codings, write_json
+from label_config.record import Coding
+from ml_backend import steps, table
+from ml_backend.commands.options import progress_bar
+from ml_backend.jobs import job_status
+from ml_backend.label_studio import LabelStudioClient
+from ml_backend.local_server import LocalLabelStudio
+from ml_backend.processes import free_port, running
+from ml_backend.registry import Registry
+from ml_backend.settings import settings
+from ml_backend.workspace import ProjectConfig, Workspace
+
+TITLE = "CliniCoCo demo"
+TRAINING_TIMEOUT = 1_800.0
+POLL_SECONDS = 5.0
+NEARLY_DONE = 0.2
+"""When this share of the pushed tasks is left, a person gets the next batch."""
+
+
+@dataclass(frozen=True, slots=True)
+class DemoConfig:
+    """What the demo plays."""
+
+    folder: Path = Path("demo-data")
+    emrs: int = 600
+    """EMRs in the pool."""
+    held_back: int = 200
+    """EMRs of other patients, with gold codes, that only the evaluation sees."""
+    codes: int = 50
+    quota: int = 3
+    batch: int = 25
+    noise: str = "nhc2020"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.emrs, self.held_back, self.codes, self.quota, self.batch) < 1:
+            raise ConfigError("the demo needs at least 1 EMR, code, quota and batch size")
+
+
+def run_demo(config: DemoConfig, *, once: bool, json_file: Path | None) -> None:
+    """Play the loop. With `once` simulated coders do the work and a table is printed."""
+    started = time.monotonic()
+    with ExitStack() as stack, progress_bar() as progress:
+        progress("starting Label Studio (the first start takes a minute)", 0, 0)
+        label_studio = stack.enter_context(LocalLabelStudio(config.folder / "label-studio"))
+        _environment(config, label_studio)
+        workspace = prepare(config, progress)
+        stack.enter_context(_backend(config, workspace, progress))
+        client = LabelStudioClient(label_studio.url, label_studio.token)
+        progress("setting the project up", 0, 0)
+        project_url = steps.set_up_project(workspace, client)
+        if once:
+            rows = [_evaluate(config, workspace, "before", progress)]
+            rounds = code_until_covered(config, workspace, client, progress)
+            train_through_label_studio(workspace, client, progress)
+            steps.refresh(workspace, client, progress=progress)
+            rows.append(_evaluate(config, workspace, "after", progress))
+        elif not steps.waiting(workspace, client):
+            _next_batch(config, workspace, client, progress)
+        if not once:
+            _invite(label_studio, project_url)
+            _watch(config, workspace, client)
+            return
+    minutes = (time.monotonic() - started) / 60
+    _summary(workspace, rounds, rows, minutes, json_file)
+
+
+def prepare(config: DemoConfig, progress: steps.Progress) -> Workspace:
+    """Simulate the hospital, label it automatically and train the cold-start model, once."""
+    hospital = config.folder / "hospital"
+    if not (hospital / "codes.txt").exists():
+        write_hospital(
+            hospital, emrs=config.emrs, held_back=config.held_back, codes=config.codes,
+            noise=config.noise, seed=config.seed,
+            progress=lambda done, total: progress("simulating the hospital", done, total),
+        )  # fmt: skip
+    codes = tuple((hospital / "codes.txt").read_text("utf-8").split())
+    workspace = Workspace.create(
+        config.folder / "workspace", ProjectConfig(TITLE, codes, quota=config.quota)
+    )
+    if not workspace.pool_path.exists():
+        steps.import_pool(workspace, hospital / "pool.parquet")
+    if Registry(workspace.models_folder).live() is None:
+        steps.auto_label(workspace, progress=progress)
+        steps.train_model(workspace, progress=progress)
+    return workspace
+
+
+def code_until_covered(
+    config: DemoConfig, workspace: Workspace, client: LabelStudioClient, progress: steps.Progress
+) -> list[dict[str, Any]]:
+    """Simulated coders answer batch after batch until nothing needed can be added.
+
+    They work through Label Studio's API and see what a person would: the record and suggestions.
+    """
+    gold = _gold(config, "gold.parquet")
+    coder = SimulatedCoder(seed=config.seed)
+    rounds: list[dict[str, Any]] = []
+    while True:
+        batch = steps.select(workspace, config.batch)
+        if batch is None:
+            return rounds
+        steps.push(workspace, client, batch, progress=progress)
+        waiting = steps.waiting(workspace, client)
+        for done, (emr_id, task) in enumerate(waiting.items()):
+            progress(f"round {len(rounds) + 1}: coding", done, len(waiting))
+            client.annotate(task["id"], coder.annotate(task, gold[emr_id]))
+        progress(f"round {len(rounds) + 1}: coding", len(waiting), len(waiting))
+        count, problems = steps.pull(workspace, client)
+        if problems:
+            raise ServerError(f"annotations came back broken: {problems[0]}")
+        states = [row["state"] for row in steps.coverage_rows(workspace)]
+        clean = workspace.read_clean()
+        rounds.append(
+            {
+                "round": len(rounds) + 1,
+                "emrs_annotated": count,
+                "codes_met": states.count("met"),
+                "codes_open": states.count("open"),
+                "codes_unreachable": states.count("unreachable"),
+                "coder_minutes": round(sum(c.seconds or 0 for c in clean) / 60, 1),
+            }
+        )
+
+
+def train_through_label_studio(
+    workspace: Workspace, client: LabelStudioClient, progress: steps.Progress
+) -> None:
+    """Press "Start training" in Label Studio and wait until the new version serves."""
+    before = Registry(workspace.models_folder).live()
+    client.start_training(steps.project_id(workspace))
+    deadline = time.monotonic() + TRAINING_TIMEOUT
+    while time.monotonic() < deadline:
+        time.sleep(1.0)
+        job = next(iter(job_status(workspace.folder)), {"state": "queued"})
+        progress(f"training: {job.get('step', 'queued')}", job.get("done", 0), job.get("total", 0))
+        if job["state"] == "failed":
+            raise ServerError(f"the training failed: {job['error']}")
+        live = Registry(workspace.models_folder).live()
+        if (
+            job["state"] == "done"
+            and live != before
+            and client.served_version(steps.project_id(workspace))
+            == (live.version if live else None)
+        ):
+            return
+    raise ServerError(f"the training did not end within {TRAINING_TIMEOUT / 60:.0f} minutes")
+
+
+def _environment(config: DemoConfig, label_studio: LocalLabelStudio) -> None:
+    """Settings for this process and its children."""
+    port = free_port(9090)
+    os.environ.update(
+        CLINICOCO_LABEL_STUDIO_URL=label_studio.url,
+        CLINICOCO_LABEL_STUDIO_TOKEN=label_studio.token,
+        CLINICOCO_BACKEND_PORT=str(port),
+        CLINICOCO_BACKEND_URL=f"http://127.0.0.1:{port}",
+        CLINICOCO_BACKEND_PASSWORD=secrets.token_urlsafe(24),
+        CLINICOCO_QUEUE_FILE=str((config.folder / "jobs.db").resolve()),
+        HF_HUB_OFFLINE="1",
+    )
+    settings.cache_clear()
+
+
+@contextmanager
+def _backend(config: DemoConfig, workspace: Workspace, progress: steps.Progress) -> Iterator[None]:
+    """Run `clinicoco serve` and `clinicoco worker`, as docker/compose.yaml does."""
+    command = [sys.executable, "-m", "ml_backend.cli"]
+    folder = str(workspace.folder.resolve())
+    progress("starting the ML backend", 0, 0)
+    with (
+        running(
+            [*command, "serve", folder],
+            log=config.folder / "backend.log",
+            ready=f"{settings().backend_url}/health",
+        ),
+        running([*command, "worker"], log=config.folder / "worker.log"),
+    ):
+        yield
+
+
+def _next_batch(
+    config: DemoConfig, workspace: Workspace, client: LabelStudioClient, progress: steps.Progress
+) -> bool:
+    batch = steps.select(workspace, config.batch)
+    if batch is None:
+        return False
+    steps.push(workspace, client, batch, progress=progress)
+    return True
+
+
+def _invite(label_studio: LocalLabelStudio, project_url: str) -> None:
+    table.console.print(
+        f"\n[bold]Label Studio is ready.[/]\n  project   {project_url}\n"
+        f"  user      {label_studio.user}\n  password  {label_studio.password}\n\n"
+        "Press [bold]Label All Tasks[/] and code. The next batch comes by itself; "
+        "Settings > Model > Start training makes the next model.\nCtrl-C stops everything."
+    )
+
+
+def _watch(config: DemoConfig, workspace: Workspace, client: LabelStudioClient) -> None:
+    """Until interrupted: pull what was coded, push the next batch when little is left."""
+    known, version = -1, Registry(workspace.models_folder).live()
+    quiet: steps.Progress = lambda *_: None  # noqa: E731
+    while True:
+        try:
+            count, _ = steps.pull(workspace, client)
+            if count != known:
+                known = count
+                states = [row["state"] for row in steps.coverage_rows(workspace)]
+                met = states.count("met")
+                table.console.print(f"{count} EMRs coded, {met} of {len(states)} codes covered")
+            left = len(steps.waiting(workspace, client))
+            if left <= NEARLY_DONE * config.batch and _next_batch(config, workspace, client, quiet):
+                table.console.print("the next batch is in Label Studio")
+            live = Registry(workspace.models_folder).live()
+            if live != version:
+                version = live
+                steps.refresh(workspace, client, progress=quiet)
+                table.console.print(f"model {live.version if live else '-'} serves")
+            time.sleep(POLL_SECONDS)
+        except KeyboardInterrupt:
+            table.console.print("stopping")
+            return
+
+
+def _evaluate(
+    config: DemoConfig, workspace: Workspace, when: str, progress: steps.Progress
+) -> dict[str, Any]:
+    hospital = config.folder / "hospital"
+    scores = steps.evaluate_model(
+        workspace,
+        hospital / "held_back.parquet",
+        hospital / "held_back_gold.parquet",
+        progress=progress,
+    )
+    return {"when": when, **scores}
+
+
+def _gold(config: DemoConfig, name: str) -> dict[str, Coding]:
+    report = read_codings(config.folder / "hospital" / name)
+    return {coding.emr_id: coding for coding in report.records}
+
+
+def _summary(
+    workspace: Workspace,
+    rounds: list[dict[str, Any]],
+    scores: list[dict[str, Any]],
+    minutes: float,
+    json_file: Path | None,
+) -> None:
+    coverage = steps.coverage_rows(workspace)
+    reachable = [row for row in coverage if row["state"] != "unreachable"]
+    met = [row for row in reachable if row["clean"] >= row["quota"]]
+    table.show("rounds", rounds)
+    table.show("held-back EMRs (simulated)", scores)
+    unreachable = ", ".join(r["code"] for r in coverage if r["state"] == "unreachable") or "none"
+    table.console.print(
+        f"{len(met)} of {len(reachable)} reachable codes have {workspace.config.quota} clean EMRs; "
+        f"codes that the pool cannot fill: {unreachable}; {minutes:.1f} minutes"
+    )
+    if json_file is not None:
+        summary = {"rounds": rounds, "held_back": scores, "coverage": coverage}
+        write_json(json_file, {**summary, "minutes": round(minutes, 2)})
+    if len(met) < len(reachable):
+        raise ServerError(f"{len(reachable) - len(met)} reachable codes stayed below their quota")

@@ -1,0 +1,94 @@
+"""Model versions of one project: which one serves, which came before; switched atomically."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from label_config.errors import CheckpointError
+from label_config.files import write_json
+
+
+@dataclass(frozen=True, slots=True)
+class ModelVersion:
+    """One trained model."""
+
+    version: str
+    folder: Path
+    made: str
+    validation: dict[str, float]
+    """Scores on held-back clean EMRs at training time; empty for a cold start."""
+
+
+class Registry:
+    """The versions under one folder, and `live.json`, which names the one that serves."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @property
+    def live_path(self) -> Path:
+        """The file whose replacement switches the serving model."""
+        return self.folder / "live.json"
+
+    def versions(self) -> list[ModelVersion]:
+        """All versions, oldest first; a half-written folder has no entry and is skipped."""
+        found = []
+        for entry in sorted(self.folder.glob("*/registry.json")):
+            values = json.loads(entry.read_text("utf-8"))
+            found.append(ModelVersion(folder=entry.parent, **values))
+        return sorted(found, key=lambda v: _number(v.version))
+
+    def next_number(self) -> int:
+        """The number of the next version."""
+        return max((_number(v.version) for v in self.versions()), default=0) + 1
+
+    def add(self, folder: Path, version: str, validation: dict[str, float]) -> ModelVersion:
+        """Register a complete model folder that stands under the registry's folder."""
+        if folder.parent != self.folder:
+            raise CheckpointError(f"{folder} must stand in {self.folder}")
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        values = {"version": version, "made": made, "validation": validation}
+        write_json(folder / "registry.json", values)
+        return ModelVersion(folder=folder, version=version, made=made, validation=validation)
+
+    def live(self) -> ModelVersion | None:
+        """The version that serves, or None before the first promotion."""
+        history = self._history()
+        return self[history[-1]] if history else None
+
+    def promote(self, version: str) -> ModelVersion:
+        """Let a version serve from now on."""
+        model = self[version]
+        history = [v for v in self._history() if v != version]
+        write_json(self.live_path, {"history": [*history, version]})
+        return model
+
+    def rollback(self) -> ModelVersion:
+        """Let the version before the live one serve again."""
+        history = self._history()
+        if len(history) < 2:
+            raise CheckpointError("there is no earlier model version to go back to")
+        write_json(self.live_path, {"history": history[:-1]})
+        return self[history[-2]]
+
+    def __getitem__(self, version: str) -> ModelVersion:
+        for model in self.versions():
+            if model.version == version:
+                return model
+        known = ", ".join(v.version for v in self.versions()) or "none"
+        raise CheckpointError(f"no model version {version!r}; there are: {known}")
+
+    def _history(self) -> list[str]:
+        if not self.live_path.exists():
+            return []
+        values: dict[str, Any] = json.loads(self.live_path.read_text("utf-8"))
+        return list(values["history"])
+
+
+def _number(version: str) -> int:
+    digits = version.removeprefix("v").split("-")[0]
+    return int(digits) if digits.isdigit() else 0

@@ -1,0 +1,61 @@
+"""The environment: addresses, credentials and queue of one installation, read by CLI and server."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+import platformdirs
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from label_config.errors import ConfigError
+
+
+def _http_address(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("needs an address such as http://127.0.0.1:8080")
+    return value.rstrip("/")
+
+
+Address = Annotated[str, AfterValidator(_http_address)]
+
+
+class Settings(BaseSettings):
+    """Each field is the environment variable CLINICOCO_<NAME>."""
+
+    model_config = SettingsConfigDict(env_prefix="CLINICOCO_")
+
+    label_studio_url: Address = "http://127.0.0.1:8080"
+    label_studio_token: SecretStr = SecretStr("")
+    """A personal access token or a legacy token of Label Studio."""
+
+    backend_host: str = "127.0.0.1"
+    backend_port: Annotated[int, Field(ge=0, le=65535)] = 9090
+    backend_url: Address = "http://127.0.0.1:9090"
+    """Where Label Studio and the coders' browsers reach the backend."""
+    backend_user: str = "label-studio"
+    backend_password: SecretStr = SecretStr("")
+    """Basic auth on every route but /health and /taxonomy.json; empty turns it off."""
+    backend_threads: Annotated[int, Field(ge=1, le=64)] = 8
+
+    queue_file: Path = platformdirs.user_state_path("clinicoco") / "jobs.db"
+    """SQLite file of the job queue; server and worker must name the same one."""
+    redis_url: str = ""
+    """Job queue for a team, instead of the file."""
+    encoder: str = ""
+    """Encoder name or folder; empty means the packaged default."""
+
+
+@cache
+def settings() -> Settings:
+    """Read the environment once. Raises ConfigError naming the variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        variable = f"CLINICOCO_{first['loc'][0]}".upper()
+        raise ConfigError(f"{variable}: {first['msg']}") from None

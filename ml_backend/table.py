@@ -1,0 +1,89 @@
+"""How commands answer: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from label_config.files import write_json
+
+console = Console()
+errors = Console(stderr=True)
+
+Row = Mapping[str, Any]
+
+
+def show(title: str, rows: Sequence[Row], json_file: Path | None = None) -> None:
+    """Print rows as a table, columns in the order of the first row, and write them as JSON."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    for name in columns:
+        numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
+        table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
+    for row in rows:
+        table.add_row(*(_cell(row.get(name)) for name in columns))
+    console.print(table)
+    if json_file is not None:
+        write_json(json_file, {"title": title, "rows": [dict(row) for row in rows]})
+
+
+def experiment_json(
+    name: str,
+    command: str,
+    rows: Sequence[Row],
+    goals: Sequence[Row],
+    *,
+    seeds: Sequence[int],
+    data_hash: str,
+) -> dict[str, Any]:
+    """The record of one experiment or benchmark: what was run, where, and what came out."""
+    return {
+        "name": name,
+        "command": command,
+        "commit": _commit(),
+        "data_hash": data_hash,
+        "seeds": list(seeds),
+        "machine": machine(),
+        "rows": [dict(row) for row in rows],
+        "goals": [dict(goal) for goal in goals],
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What a reader needs to judge a timing; no host name."""
+    import torch  # slow to import, and only experiments come here
+
+    return {
+        "processor": platform.machine(),
+        "cores": torch.get_num_threads(),
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _commit() -> str | None:
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    except (OSError, subprocess.CalledProcessError):
+        return None  # installed from a wheel
+    return found.stdout.strip()
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}".rstrip("0").rstrip(".") if value == value else "-"
+    return str(value)

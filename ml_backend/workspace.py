@@ -1,0 +1,208 @@
+"""One project's folder: its settings, pool, noisy and clean codes, batches and models."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from label_config.errors import ConfigError, DataError
+from label_config.files import (
+    emr_from_dict,
+    read_codings,
+    read_emrs,
+    write_json,
+    write_records,
+)
+from label_config.record import EMR, Coding
+from label_config.taxonomy import Taxonomy
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectConfig:
+    """What one project codes, and where its tasks are."""
+
+    title: str
+    codes: tuple[str, ...]
+    """The code set: every code that can be suggested, counted and learned."""
+    quota: int = 5
+    """Clean EMRs wanted per code (the paper's `s`)."""
+    taxonomy: str = "icd10cm"
+    """"icd10cm", or the name of a CSV file in this folder."""
+    label_studio_url: str = ""
+    project_id: int | None = None
+    """Label Studio's project, once `set-up` has made it."""
+
+    def __post_init__(self) -> None:
+        if len(self.title) < 3:
+            raise ConfigError(f"a project title needs at least 3 characters, got {self.title!r}")
+        if not self.codes:
+            raise ConfigError("a project needs at least one code, got none")
+        if len(set(self.codes)) != len(self.codes):
+            raise ConfigError("the code set repeats a code")
+        if self.quota < 1:
+            raise ConfigError(f"quota must be at least 1, got {self.quota}")
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """EMRs sent to coders together, best first, each with the reason why it was chosen."""
+
+    name: str
+    emr_ids: tuple[str, ...]
+    reasons: tuple[str, ...]
+    made: str = ""
+
+
+class Workspace:
+    """A folder that holds everything about one project but Label Studio's own database."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open an existing workspace. Raises ConfigError when `folder` is not one."""
+        self.folder = folder
+        self.reload()
+
+    @classmethod
+    def create(cls, folder: Path, config: ProjectConfig) -> Workspace:
+        """Make the folder, or open it if it already holds the same project."""
+        if (folder / "project.json").exists():
+            workspace = cls(folder)
+            if workspace.config.title != config.title:
+                raise ConfigError(f"{folder} already holds project {workspace.config.title!r}")
+            return workspace
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / "project.json", dataclasses.asdict(config))
+        return cls(folder)
+
+    def reload(self) -> None:
+        """Read the settings again: another process may have changed them."""
+        path = self.folder / "project.json"
+        if not path.is_file():
+            raise ConfigError(f"{self.folder} is not a workspace: it has no project.json")
+        try:
+            values = json.loads(path.read_text("utf-8"))
+            self.config = ProjectConfig(**{**values, "codes": tuple(values["codes"])})
+        except (ValueError, TypeError, KeyError):
+            raise ConfigError(f"{path} is damaged: restore it or make the workspace anew") from None
+
+    def configure(self, **changes: Any) -> None:
+        """Change settings and write them."""
+        self.config = dataclasses.replace(self.config, **changes)
+        write_json(self.folder / "project.json", dataclasses.asdict(self.config))
+
+    # -- records ------------------------------------------------------------------------------
+
+    @property
+    def pool_path(self) -> Path:
+        """All EMRs that may be annotated."""
+        return self.folder / "pool.parquet"
+
+    @property
+    def models_folder(self) -> Path:
+        """One folder per model version."""
+        return self.folder / "models"
+
+    @cached_property
+    def taxonomy(self) -> Taxonomy:
+        """The code tree that the code set is cut from."""
+        if self.config.taxonomy == "icd10cm":
+            return Taxonomy.icd10cm()
+        return Taxonomy.from_csv(self.folder / self.config.taxonomy)
+
+    def read_pool(self) -> list[EMR]:
+        """Every EMR of the pool, in its order."""
+        return list(_all(read_emrs(self._needed(self.pool_path, "clinicoco import"))))
+
+    @cached_property
+    def pool(self) -> PoolIndex:
+        """Random access to the pool by `emr_id`."""
+        return PoolIndex(self._needed(self.pool_path, "clinicoco import"))
+
+    def read_noisy(self) -> list[Coding]:
+        """The automatic codes of the pool."""
+        path = self._needed(self.folder / "noisy.parquet", "clinicoco auto-label")
+        return list(_all(read_codings(path)))
+
+    def write_noisy(self, codings: Iterable[Coding]) -> None:
+        """Replace the automatic codes."""
+        write_records(self.folder / "noisy.parquet", codings, Coding)
+
+    def read_clean(self) -> list[Coding]:
+        """What coders decided so far; empty before the first pull."""
+        path = self.folder / "clean.parquet"
+        return list(_all(read_codings(path))) if path.exists() else []
+
+    def write_clean(self, codings: Iterable[Coding]) -> None:
+        """Replace the clean codes (Label Studio is their system of record)."""
+        write_records(self.folder / "clean.parquet", codings, Coding)
+
+    # -- batches ------------------------------------------------------------------------------
+
+    def batches(self) -> list[Batch]:
+        """Every batch chosen so far, oldest first."""
+        return [_batch(path) for path in sorted((self.folder / "batches").glob("b*.json"))]
+
+    def add_batch(self, emr_ids: Sequence[str], reasons: Sequence[str]) -> Batch:
+        """Write the next batch; its number follows the last one's."""
+        name = f"b{len(self.batches()) + 1:04d}"
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        batch = Batch(name, tuple(emr_ids), tuple(reasons), made)
+        write_json(self.folder / "batches" / f"{name}.json", dataclasses.asdict(batch))
+        return batch
+
+    def _needed(self, path: Path, command: str) -> Path:
+        if not path.exists():
+            raise DataError(f"{self.folder} has no {path.name} yet: run `{command}` first")
+        return path
+
+
+class PoolIndex:
+    """Reads single EMRs out of a Parquet pool without holding their texts in memory."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        with pq.ParquetFile(path) as file:
+            self._position: dict[str, tuple[int, int]] = {}
+            for group in range(file.num_row_groups):
+                ids = file.read_row_group(group, columns=["emr_id"])["emr_id"].to_pylist()
+                self._position.update({emr_id: (group, i) for i, emr_id in enumerate(ids)})
+
+    def __contains__(self, emr_id: object) -> bool:
+        return emr_id in self._position
+
+    def __len__(self) -> int:
+        return len(self._position)
+
+    def get(self, emr_ids: Sequence[str]) -> dict[str, EMR]:
+        """The EMRs that the pool holds among `emr_ids`; unknown ids are left out."""
+        groups: dict[int, list[int]] = {}
+        for emr_id in emr_ids:
+            if emr_id in self._position:
+                group, row = self._position[emr_id]
+                groups.setdefault(group, []).append(row)
+        found: dict[str, EMR] = {}
+        with pq.ParquetFile(self._path) as file:
+            for group, rows in groups.items():
+                for values in file.read_row_group(group).take(rows).to_pylist():
+                    emr = emr_from_dict(values)
+                    found[emr.emr_id] = emr
+        return found
+
+
+def _batch(path: Path) -> Batch:
+    values = json.loads(path.read_text("utf-8"))
+    return Batch(values["name"], tuple(values["emr_ids"]), tuple(values["reasons"]), values["made"])
+
+
+def _all(report: Any) -> Any:
+    """The records of a file that we wrote ourselves: a problem in it is damage, not bad input."""
+    if report.problems:
+        raise DataError(f"a workspace file is damaged at {report.problems[0]}")
+    return report.records
