@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import sys
 
-import click
 import typer
 
 from label_config.errors import ClinicocoError
@@ -29,17 +28,10 @@ for room in (data, project, model, server, experiment):
 
 
 def main() -> None:
-    """Run the command; an expected error is one line on stderr and exit code 1."""
+    """Run the command; an expected error is one line on stderr and exit code 1, wrong usage 2."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        sys.exit(app(standalone_mode=False))
-    except click.exceptions.Abort:
-        sys.exit(130)
-    except click.ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        app()
     except ClinicocoError as error:
         errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)

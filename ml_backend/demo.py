@@ -6,18 +6,16 @@ import os
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from simulator.coder import SimulatedCoder
-from simulator.dataset import write_hospital
-
 from label_config.errors import ConfigError, ServerError
-from label_config.files import read_codings, write_json
-from label_config.record import Coding
+from label_config.files import read_codings, write_json, write_records
+from label_config.record import EMR, Coding
 from ml_backend import steps, table
 from ml_backend.commands.options import progress_bar
 from ml_backend.jobs import job_status
@@ -27,8 +25,16 @@ from ml_backend.processes import free_port, running
 from ml_backend.registry import Registry
 from ml_backend.settings import settings
 from ml_backend.workspace import ProjectConfig, Workspace
+from simulator.coder import SimulatedCoder
+from simulator.dataset import DatasetConfig, write_dataset
+from simulator.quality import PRESETS
+from simulator.reader import read_dataset
 
 TITLE = "CliniCoCo demo"
+SHOWN = (
+    *("version", "emrs", "micro_f1", "macro_f1", "micro_precision", "micro_recall"),
+    *("recall@5", "map", "ece"),
+)
 TRAINING_TIMEOUT = 1_800.0
 POLL_SECONDS = 5.0
 NEARLY_DONE = 0.2
@@ -40,10 +46,8 @@ class DemoConfig:
     """What the demo plays."""
 
     folder: Path = Path("demo-data")
-    emrs: int = 600
-    """EMRs in the pool."""
-    held_back: int = 200
-    """EMRs of other patients, with gold codes, that only the evaluation sees."""
+    emrs: int = 800
+    """EMRs of the hospital; a fifth of its patients is held back for the evaluation."""
     codes: int = 50
     quota: int = 3
     batch: int = 25
@@ -51,7 +55,7 @@ class DemoConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if min(self.emrs, self.held_back, self.codes, self.quota, self.batch) < 1:
+        if min(self.emrs, self.codes, self.quota, self.batch) < 1:
             raise ConfigError("the demo needs at least 1 EMR, code, quota and batch size")
 
 
@@ -86,22 +90,35 @@ def run_demo(config: DemoConfig, *, once: bool, json_file: Path | None) -> None:
 def prepare(config: DemoConfig, progress: steps.Progress) -> Workspace:
     """Simulate the hospital, label it automatically and train the cold-start model, once."""
     hospital = config.folder / "hospital"
-    if not (hospital / "codes.txt").exists():
-        write_hospital(
-            hospital, emrs=config.emrs, held_back=config.held_back, codes=config.codes,
-            noise=config.noise, seed=config.seed,
-            progress=lambda done, total: progress("simulating the hospital", done, total),
-        )  # fmt: skip
+    if not (hospital / "pool.parquet").exists():
+        simulate(config, hospital, progress)
     codes = tuple((hospital / "codes.txt").read_text("utf-8").split())
-    workspace = Workspace.create(
-        config.folder / "workspace", ProjectConfig(TITLE, codes, quota=config.quota)
-    )
+    project = ProjectConfig(TITLE, codes, quota=config.quota, network="quick")
+    workspace = Workspace.create(config.folder / "workspace", project)
     if not workspace.pool_path.exists():
         steps.import_pool(workspace, hospital / "pool.parquet")
     if Registry(workspace.models_folder).live() is None:
         steps.auto_label(workspace, progress=progress)
         steps.train_model(workspace, progress=progress)
     return workspace
+
+
+def simulate(config: DemoConfig, hospital: Path, progress: steps.Progress) -> None:
+    """Write the pool, and aside the EMRs of other patients that only the evaluation sees."""
+    dataset = DatasetConfig(
+        emrs=config.emrs, codes=config.codes, noise=PRESETS[config.noise], seed=config.seed
+    )
+    write_dataset(
+        hospital, dataset, progress=lambda done, n: progress("simulating the hospital", done, n)
+    )
+    written = read_dataset(hospital)
+    held_back = set(written.of(split="test"))
+    emrs = [emr for i, emr in enumerate(written.emrs) if i not in held_back]
+    write_records(hospital / "held_back.parquet", [written.emrs[i] for i in held_back], EMR)
+    write_records(hospital / "held_back_gold.parquet", [written.gold[i] for i in held_back], Coding)
+    codes = Counter(code for coding in written.gold for code in coding.codes)
+    (hospital / "codes.txt").write_text("\n".join(c for c, _ in codes.most_common()), "utf-8")
+    write_records(hospital / "pool.parquet", emrs, EMR)
 
 
 def code_until_covered(
@@ -112,7 +129,7 @@ def code_until_covered(
     They work through Label Studio's API and see what a person would: the record and suggestions.
     """
     gold = _gold(config, "gold.parquet")
-    coder = SimulatedCoder(seed=config.seed)
+    coder = SimulatedCoder(seed=config.seed, taxonomy=workspace.taxonomy)
     rounds: list[dict[str, Any]] = []
     while True:
         batch = steps.select(workspace, config.batch)
@@ -126,7 +143,7 @@ def code_until_covered(
         progress(f"round {len(rounds) + 1}: coding", len(waiting), len(waiting))
         count, problems = steps.pull(workspace, client)
         if problems:
-            raise ServerError(f"annotations came back broken: {problems[0]}")
+            raise ServerError(f"{len(problems)} annotations came back broken, {problems[0]}")
         states = [row["state"] for row in steps.coverage_rows(workspace)]
         clean = workspace.read_clean()
         rounds.append(
@@ -252,7 +269,7 @@ def _evaluate(
         hospital / "held_back_gold.parquet",
         progress=progress,
     )
-    return {"when": when, **scores}
+    return {"when": when, **{name: scores[name] for name in SHOWN}}
 
 
 def _gold(config: DemoConfig, name: str) -> dict[str, Coding]:

@@ -86,7 +86,7 @@ def explain(error: ApiError, *, what: str, url: str) -> ServerError:
         return ServerUnreachable(f"cannot {what}: Label Studio at {url} is busy or restarting")
     if not isinstance(error.body, dict):
         return ServerRefused(f"cannot {what}: {url} answers, but not as Label Studio does")
-    quoted = re.sub(r"<[^>]*>|\s+", " ", said)[:QUOTED].strip()
+    quoted = re.sub(r"(<[^>]*>|\s)+", " ", said)[:QUOTED].strip()
     return ServerRefused(f"cannot {what}: Label Studio answered {error.status_code}: {quoted}")
 
 

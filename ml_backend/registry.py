@@ -24,7 +24,10 @@ class ModelVersion:
 
 
 class Registry:
-    """The versions under one folder, and `live.json`, which names the one that serves."""
+    """The versions under one folder, and `live.json`, which names the one that serves.
+
+    A version is a folder with an entry of the same name beside it.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,9 +40,9 @@ class Registry:
     def versions(self) -> list[ModelVersion]:
         """All versions, oldest first; a half-written folder has no entry and is skipped."""
         found = []
-        for entry in sorted(self.folder.glob("*/registry.json")):
+        for entry in self.folder.glob("v*.json"):
             values = json.loads(entry.read_text("utf-8"))
-            found.append(ModelVersion(folder=entry.parent, **values))
+            found.append(ModelVersion(folder=self.folder / values["version"], **values))
         return sorted(found, key=lambda v: _number(v.version))
 
     def next_number(self) -> int:
@@ -47,12 +50,12 @@ class Registry:
         return max((_number(v.version) for v in self.versions()), default=0) + 1
 
     def add(self, folder: Path, version: str, validation: dict[str, float]) -> ModelVersion:
-        """Register a complete model folder that stands under the registry's folder."""
-        if folder.parent != self.folder:
-            raise CheckpointError(f"{folder} must stand in {self.folder}")
+        """Register a complete model folder, named by its version, under the registry's folder."""
+        if folder != self.folder / version:
+            raise CheckpointError(f"{folder} must be {self.folder / version}")
         made = datetime.now(UTC).isoformat(timespec="seconds")
         values = {"version": version, "made": made, "validation": validation}
-        write_json(folder / "registry.json", values)
+        write_json(self.folder / f"{version}.json", values)
         return ModelVersion(folder=folder, version=version, made=made, validation=validation)
 
     def live(self) -> ModelVersion | None:

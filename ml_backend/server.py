@@ -163,7 +163,10 @@ def serve(folders: Sequence[Path], settings: Settings) -> None:
 def _json_body() -> Any:
     if not request.is_json:
         raise UnsupportedMediaType
-    body = request.get_json(silent=True)
+    try:
+        body = request.get_json(silent=True)
+    except RecursionError:
+        raise BadRequest from None
     if not isinstance(body, dict):
         raise BadRequest
     return body

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from training.suggest import Suggester, SuggesterConfig
 
 from label_config.errors import DataError
 from label_config.files import Problem, data_hash, read_codings, read_emrs, write_records
@@ -25,7 +24,10 @@ from ml_backend.registry import ModelVersion, Registry
 from ml_backend.workspace import Batch, Workspace
 from sampler import CoverageSampler, reason_text
 from training.encoder import DEFAULT_ENCODER, Encoder
+from training.evaluate import evaluate
 from training.similarity import NameMapper
+from training.stages import StagesConfig
+from training.suggest import Suggester, SuggesterConfig
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a step, how much of it is done, and how much there is."""
@@ -171,7 +173,8 @@ def train_model(
         codes=workspace.config.codes,
         taxonomy=workspace.taxonomy,
         encoder=load_encoder(),
-        config=config or SuggesterConfig(),
+        raw=emrs,
+        config=config or suggester_config(workspace, has_clean=bool(clean)),
         progress=progress,
     )
     version = f"v{registry.next_number()}-{data_hash([*noisy, *clean])[:8]}"
@@ -183,6 +186,13 @@ def train_model(
     if passed:
         registry.promote(version)
     return Trained(added, passed)
+
+
+def suggester_config(workspace: Workspace, *, has_clean: bool) -> SuggesterConfig:
+    """The members that the workspace asks for; the cold start does without the network."""
+    presets = {"quick": StagesConfig.quick, "best": StagesConfig.best, "paper": StagesConfig.paper}
+    preset = presets.get(workspace.config.network) if has_clean else None
+    return SuggesterConfig(network=preset() if preset else None)
 
 
 def evaluate_model(

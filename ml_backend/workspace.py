@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow.parquet as pq
 
@@ -36,6 +36,8 @@ class ProjectConfig:
     """Clean EMRs wanted per code (the paper's `s`)."""
     taxonomy: str = "icd10cm"
     """"icd10cm", or the name of a CSV file in this folder."""
+    network: Literal["none", "quick", "best", "paper"] = "best"
+    """Preset of the graph network's three stages; "none" leaves it out."""
     label_studio_url: str = ""
     project_id: int | None = None
     """Label Studio's project, once `set-up` has made it."""
@@ -47,6 +49,8 @@ class ProjectConfig:
             raise ConfigError("a project needs at least one code, got none")
         if len(set(self.codes)) != len(self.codes):
             raise ConfigError("the code set repeats a code")
+        if self.network not in ("none", "quick", "best", "paper"):
+            raise ConfigError(f"network must be none, quick, best or paper, got {self.network!r}")
         if self.quota < 1:
             raise ConfigError(f"quota must be at least 1, got {self.quota}")
 

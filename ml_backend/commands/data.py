@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, cast
 
 import typer
 
 from label_config.errors import ConfigError
 from label_config.taxonomy import Taxonomy
 from ml_backend import table
-from ml_backend.commands.options import JsonOption, WorkspaceArgument, progress_bar
+from ml_backend.commands.options import JsonOption, SeedOption, WorkspaceArgument, progress_bar
 
 
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     app.command("init", rich_help_panel="Data")(init)
     app.command("import", rich_help_panel="Data")(import_)
+    app.command("simulate", rich_help_panel="Data")(simulate)
+    app.command("simulate-check", rich_help_panel="Data")(simulate_check)
 
 
 def init(
@@ -74,3 +76,59 @@ def import_(
     elif json_file is not None:
         table.show(f"no broken records in {file}", [], json_file)
     table.console.print(f"imported {count} EMRs, {len(problems)} left out")
+
+
+def simulate(
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    emrs: Annotated[int, typer.Option(min=1, help="How many EMRs.")] = 10_000,
+    profile: Annotated[str, typer.Option(help="Kind of hospital: hph or aph.")] = "hph",
+    codes: Annotated[int, typer.Option(min=1, help="The most frequent codes.")] = 50,
+    noise: Annotated[
+        str, typer.Option(help="Preset of name errors: clean, nhc2020, omits18, adds15, careless.")
+    ] = "nhc2020",
+    bank: Annotated[str, typer.Option(help="Wording: A, or B for another hospital.")] = "A",
+    clean: Annotated[float, typer.Option(help="Share of EMRs with clean codes.")] = 0.25,
+    raw: Annotated[float, typer.Option(help="Share without diagnosis names.")] = 0.0,
+    seed: SeedOption = 0,
+    processes: Annotated[int, typer.Option(min=1, help="Same bytes for any number.")] = 1,
+) -> None:
+    """Write a simulated hospital: EMRs, gold codes, errors and splits as Parquet."""
+    from simulator.dataset import DatasetConfig, write_dataset
+    from simulator.quality import PRESETS
+
+    if noise not in PRESETS:
+        raise ConfigError(f"no noise preset {noise!r}; there are: {', '.join(PRESETS)}")
+    if profile not in ("hph", "aph") or bank not in ("A", "B"):
+        raise ConfigError(f"profile must be hph or aph and bank A or B, got {profile} and {bank}")
+    config = DatasetConfig(
+        emrs=emrs, profile=cast(Any, profile), codes=codes, noise=PRESETS[noise],
+        bank=cast(Any, bank), clean=clean, raw=raw, seed=seed,
+    )  # fmt: skip
+    with progress_bar() as progress:
+        report = write_dataset(
+            out, config, processes=processes,
+            progress=lambda done, total: progress("simulating", done, total),
+        )  # fmt: skip
+    table.console.print(
+        f"{report.folder}: {report.emrs} EMRs of {report.patients} patients, "
+        f"{report.errors} errors in their diagnosis names"
+    )
+
+
+def simulate_check(
+    folder: Annotated[Path, typer.Argument(help="What `simulate` wrote.")],
+    baselines: Annotated[bool, typer.Option(help="Also the models' bands (minutes).")] = True,
+    json_file: JsonOption = None,
+) -> None:
+    """Compare a simulated hospital with what was measured on real records; exit 1 if one is off."""
+    from simulator.check import check_dataset
+
+    with progress_bar() as progress:
+        rows = check_dataset(
+            folder, baselines=baselines, progress=lambda step: progress(step, 0, 0)
+        )
+    table.show("simulated against real", [row.as_dict() for row in rows], json_file)
+    off = [row.id for row in rows if row.met is False]
+    if off:
+        table.errors.print(f"outside their band: {'; '.join(off)}")
+        raise typer.Exit(1)

@@ -60,7 +60,8 @@ def evaluate(
 
     with progress_bar() as progress:
         row = steps.evaluate_model(Workspace(workspace), emrs, gold, version, progress=progress)
-    table.show("held-back EMRs", [row], json_file)
+    rows = [{"figure": name, "value": value} for name, value in row.items()]
+    table.show("held-back EMRs", rows, json_file)
 
 
 @models.command("list")

@@ -54,5 +54,5 @@ def test_a_folder_without_its_registry_entry_is_no_version(registry: Registry):
 
 
 def test_a_model_folder_elsewhere_is_refused(registry: Registry, tmp_path: Path):
-    with pytest.raises(CheckpointError, match="must stand in"):
+    with pytest.raises(CheckpointError, match="must be"):
         registry.add(tmp_path / "v1", "v1", {})
