@@ -24,14 +24,14 @@ SeedOption = Annotated[int, typer.Option(help="Same seed, same result.")]
 
 @contextmanager
 def progress_bar() -> Iterator[Report]:
-    """Show a bar per step on a terminal, a line per step elsewhere."""
-    if not table.console.is_terminal:
+    """Show a bar per step on a terminal, a line per step elsewhere; always on stderr."""
+    if not table.errors.is_terminal:
         yield _lines()
         return
     columns = (
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
     )  # fmt: skip
-    with Progress(*columns, console=table.console, transient=True) as bars:
+    with Progress(*columns, console=table.errors, transient=True) as bars:
         known: dict[str, int] = {}
 
         def report(step: str, done: int, total: int) -> None:
@@ -50,6 +50,6 @@ def _lines() -> Report:
     def report(step: str, done: int, total: int) -> None:
         if step not in said:
             said.add(step)
-            table.console.print(f"… {step}", highlight=False)
+            table.errors.print(f"… {step}", highlight=False)
 
     return report

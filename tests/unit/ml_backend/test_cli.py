@@ -1,0 +1,161 @@
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+import typer
+
+from label_config.files import to_dict
+from label_config.record import EMR
+from ml_backend import cli, table
+from ml_backend.processes import free_port
+from ml_backend.settings import settings
+from ml_backend.workspace import Workspace
+
+Run = Callable[..., tuple[int, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run the command as a shell would; return the exit code and everything it printed."""
+    monkeypatch.setattr(table.console, "width", 200)
+
+    def run(*arguments: str) -> tuple[int, str]:
+        monkeypatch.setattr("sys.argv", ["clinicoco", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stopped:
+            cli.main()
+        said = capsys.readouterr()
+        code = stopped.value.code
+        return (code if isinstance(code, int) else 0 if code is None else 1), said.out + said.err
+
+    return run
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    settings.cache_clear()
+    yield monkeypatch
+    settings.cache_clear()
+
+
+def commands() -> list[str]:
+    group = typer.main.get_command(cli.app)
+    names = group.list_commands(None)  # type: ignore[attr-defined]
+    return [name for name in names if name != "models"] + ["models list", "models promote"]
+
+
+@pytest.fixture
+def ward(tmp_path: Path, run: Run) -> Path:
+    codes = tmp_path / "codes.txt"
+    codes.write_text("I10\ne119\nJ18.9\n")
+    assert run("init", tmp_path / "ward", "--codes", codes, "--title", "Ward 7")[0] == 0
+    return tmp_path / "ward"
+
+
+@pytest.mark.parametrize("command", commands())
+def test_every_command_explains_itself(run: Run, command: str):
+    code, said = run(*command.split(), "--help")
+    assert code == 0
+    assert f"Usage: clinicoco {command}" in said
+    assert len(said.splitlines()[3].strip()) > 20
+
+
+def test_init_takes_codes_in_any_spelling(ward: Path):
+    assert Workspace(ward).config.codes == ("I10", "E11.9", "J18.9")
+
+
+def test_997_of_1000_records_are_imported_and_3_are_named_with_line_and_reason(
+    run: Run, ward: Path, tmp_path: Path
+):
+    lines = [json.dumps(to_dict(EMR(f"e{i}", {"Plan": f"rest {i}"}))) for i in range(1_000)]
+    lines[9], lines[499], lines[999] = "{", '{"emr_id": "x"}', lines[0]
+    (tmp_path / "records.jsonl").write_text("\n".join(lines))
+    report = tmp_path / "report.json"
+    code, said = run("import", ward, tmp_path / "records.jsonl", "--json", report)
+    assert code == 0
+    assert "imported 997 EMRs, 3 left out" in said
+    rows = json.loads(report.read_text())["rows"]
+    assert [row["where"] for row in rows] == ["line 10", "line 500", "line 1000"]
+    assert all(row["reason"] for row in rows)
+    assert len(Workspace(ward).read_pool()) == 997
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["coverage", "nowhere"], "error: nowhere is not a workspace"),
+        (["import", "WARD", "nowhere.jsonl"], "error: no file at nowhere.jsonl"),
+        (["train", "WARD"], "run `clinicoco import` first"),
+        (["init", "new", "--codes", "CODES"], "'X99.99Z' is not a code of ICD-10-CM"),
+        (["init", "new", "--codes", "nowhere.txt"], "cannot read the code list nowhere.txt"),
+        (["models", "promote", "WARD", "v9"], "no model version 'v9'; there are: none"),
+        (["models", "rollback", "WARD"], "no earlier model version"),
+        (["experiment", "nothing"], "no experiment 'nothing'; there are: "),
+        (["bench", "nothing"], "no bench 'nothing'; there are: "),
+        (["simulate", "--out", "x", "--noise", "loud"], "no noise preset 'loud'"),
+    ],
+)
+def test_an_expected_error_is_one_clear_line_and_exit_code_1(
+    run: Run, ward: Path, tmp_path: Path, arguments: list[str], line: str
+):
+    codes = tmp_path / "wrong.txt"
+    codes.write_text("X99.99Z")
+    places = {"WARD": str(ward), "CODES": str(codes)}
+    code, said = run(*(places.get(a, a) for a in arguments))
+    assert code == 1
+    assert line in said
+    assert len([row for row in said.strip().splitlines() if not row.startswith("…")]) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["select"], ["select", "w", "--size", "none"], ["nothing"], ["--nothing"]]
+)
+def test_wrong_usage_has_exit_code_2(run: Run, arguments: list[str]):
+    code, said = run(*arguments)
+    assert code == 2
+    assert "Traceback" not in said
+
+
+def test_an_unreachable_label_studio_is_named_with_its_address(
+    run: Run, ward: Path, environment: pytest.MonkeyPatch
+):
+    url = f"http://127.0.0.1:{free_port(0)}"
+    environment.setenv("CLINICOCO_LABEL_STUDIO_URL", url)
+    environment.setenv("CLINICOCO_LABEL_STUDIO_TOKEN", "t" * 40)
+    environment.setattr("ml_backend.refusals.ATTEMPTS", 1)
+    code, said = run("set-up", ward)
+    assert code == 1
+    assert f"nothing answers at {url}" in said
+
+
+def test_a_refused_token_is_named_with_its_variable(
+    run: Run, ward: Path, environment: pytest.MonkeyPatch
+):
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(401)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(b'{"detail": "Invalid token."}')
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Refuse)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    environment.setenv("CLINICOCO_LABEL_STUDIO_URL", f"http://127.0.0.1:{server.server_port}")
+    environment.setenv("CLINICOCO_LABEL_STUDIO_TOKEN", "t" * 40)
+    code, said = run("set-up", ward)
+    server.shutdown()
+    assert code == 1
+    assert "refused the token" in said
+    assert "CLINICOCO_LABEL_STUDIO_TOKEN" in said
+
+
+def test_a_wrong_setting_names_its_variable(run: Run, ward: Path, environment: pytest.MonkeyPatch):
+    environment.setenv("CLINICOCO_LABEL_STUDIO_URL", "label-studio")
+    code, said = run("pull", ward)
+    assert code == 1
+    assert "CLINICOCO_LABEL_STUDIO_URL" in said
