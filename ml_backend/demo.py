@@ -167,7 +167,7 @@ def train_through_label_studio(
     deadline = time.monotonic() + TRAINING_TIMEOUT
     while time.monotonic() < deadline:
         time.sleep(1.0)
-        job = next(iter(job_status(workspace.folder)), {"state": "queued"})
+        job: dict[str, Any] = next(iter(job_status(workspace.folder)), {"state": "queued"})
         progress(f"training: {job.get('step', 'queued')}", job.get("done", 0), job.get("total", 0))
         if job["state"] == "failed":
             raise ServerError(f"the training failed: {job['error']}")

@@ -48,9 +48,9 @@ def train(folder: str, task: Task | None = None) -> str:
         except ClinicocoError as error:
             report(state="failed", error=str(error))
             raise
-        except Exception as error:  # a bug: its message may quote a record, its type cannot
+        except Exception as error:  # a bug: its message may quote a record, and the queue logs it
             report(state="failed", error=type(error).__name__)
-            raise
+            raise RuntimeError(f"training failed with {type(error).__name__}") from None
         report(state="done", version=trained.version.version, promoted=trained.promoted)
     return trained.version.version
 

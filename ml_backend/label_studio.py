@@ -102,25 +102,26 @@ class LabelStudioClient:
 
     def _import(self, project_id: int, tasks: Sequence[Task]) -> int:
         """Import a chunk exactly once: after a lost answer, look before sending again."""
-        unique = {task["data"]["emr_id"]: task for task in reversed(tasks)}
-        wanted = {i: unique[i] for i in dict.fromkeys(t["data"]["emr_id"] for t in tasks)}
-        before = self._present(project_id, list(wanted))
-        for attempt in range(1, IMPORT_ATTEMPTS + 1):
-            missing = {i: t for i, t in wanted.items() if i not in before}
-            there = self._present(project_id, list(missing)) if attempt > 1 else set()
-            request: Any = [task for i, task in missing.items() if i not in there]
+        missing: dict[str, Task] = {}
+        present = self._present(project_id, [task["data"]["emr_id"] for task in tasks])
+        for task in tasks:
+            if task["data"]["emr_id"] not in present:
+                missing.setdefault(task["data"]["emr_id"], task)
+        request: list[Any] = list(missing.values())
+        for attempts_left in reversed(range(IMPORT_ATTEMPTS)):
             if not request:
-                return len(missing)
+                break
             try:
                 self._call.once(
                     "import tasks", self._sdk.projects.import_tasks, project_id, request=request
                 )
+                break
             except ServerUnreachable:
-                if attempt == IMPORT_ATTEMPTS:
+                if not attempts_left:
                     raise
-            else:
-                return len(missing)
-        return 0
+                present = self._present(project_id, list(missing))
+                request = [task for emr_id, task in missing.items() if emr_id not in present]
+        return len(missing)
 
     def _present(self, project_id: int, emr_ids: Sequence[str]) -> set[str]:
         """Those of the ids that the project holds already."""

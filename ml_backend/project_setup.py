@@ -21,7 +21,10 @@ MARKER = "Made by CliniCoCo, which finds the project again by its title and this
 TITLE = "CliniCoCo"
 """Of our ML backend and of our Data Manager view."""
 HIDDEN_COLUMNS = (
-    *("about", "emr_html", "candidates", "labels", "principal_options", "similar", "record"),
+    *("inner_id", "annotations_results", "annotations_ids", "predictions_results", "created_at"),
+    *("predictions_score", "file_upload", "storage_filename", "updated_at", "updated_by"),
+    *("draft_exists", "data.about", "data.emr_html", "data.candidates", "data.labels"),
+    *("data.principal_options", "data.similar", "data.record"),
 )
 WEBHOOK_ACTIONS = (
     *("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"),
@@ -124,7 +127,7 @@ class ProjectSetup:
     def _view(self, project_id: int) -> None:
         if self._call("list the views", self._sdk.views.list, project=project_id):
             return
-        hidden = [f"tasks:data.{name}" for name in HIDDEN_COLUMNS]
+        hidden = [f"tasks:{name}" for name in HIDDEN_COLUMNS]
         data: Any = {
             "title": TITLE,
             "type": "list",

@@ -115,7 +115,7 @@ def create_app(backend: Backend, settings: Settings) -> Flask:
     def taxonomy() -> Response:
         serving = _chosen(backend)[0]
         body, tag = _tree(serving, request.args.get("scope") == "all")
-        zipped = "gzip" in request.accept_encodings
+        zipped = request.accept_encodings.quality("gzip") > 0
         answer = Response(body if zipped else gzip.decompress(body), mimetype="application/json")
         if zipped:
             answer.headers["Content-Encoding"] = "gzip"
@@ -123,7 +123,8 @@ def create_app(backend: Backend, settings: Settings) -> Flask:
         answer.headers["Cache-Control"] = "public, max-age=3600"
         answer.headers["Access-Control-Allow-Origin"] = "*"
         answer.set_etag(tag)
-        return answer.make_conditional(request)
+        answer.make_conditional(request)
+        return answer
 
     return app
 
