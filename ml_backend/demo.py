@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
 import sys
 import time
 from collections import Counter
@@ -62,6 +63,7 @@ class DemoConfig:
 def run_demo(config: DemoConfig, *, once: bool, json_file: Path | None) -> None:
     """Play the loop. With `once` simulated coders do the work and a table is printed."""
     started = time.monotonic()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stopped from outside: clean up too
     with ExitStack() as stack, progress_bar() as progress:
         progress("starting Label Studio (the first start takes a minute)", 0, 0)
         label_studio = stack.enter_context(LocalLabelStudio(config.folder / "label-studio"))

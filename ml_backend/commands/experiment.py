@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from label_config.errors import ConfigError
+from label_config.files import write_json
 from ml_backend import table
 from ml_backend.commands.options import JsonOption, progress_bar
 
@@ -24,13 +25,17 @@ def add_to(app: typer.Typer) -> None:
 def experiment(
     name: Annotated[str, typer.Argument(help="Which one; an unknown name lists them.")],
     quick: QuickOption = False,
-    data: Annotated[Path | None, typer.Option(help="Folder of a real corpus, if needed.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="How many repeats.")] = 5,
+    data: Annotated[
+        Path | None, typer.Option(help="A real corpus to add, if it takes one.")
+    ] = None,
     json_file: JsonOption = None,
 ) -> None:
     """Run an experiment: a question about quality, answered over several seeds."""
     from simulator.experiment import EXPERIMENTS
 
-    _run("experiment", EXPERIMENTS, name, quick, data, json_file)
+    options = {} if data is None else {"data": data}
+    _run("experiment", EXPERIMENTS, name, json_file, quick=quick, seeds=range(seeds), **options)
 
 
 def bench(
@@ -41,31 +46,28 @@ def bench(
     """Run a benchmark: time and memory, as ratios to a baseline of the same run."""
     from simulator.experiment import BENCHMARKS
 
-    _run("bench", BENCHMARKS, name, quick, None, json_file)
+    _run("bench", BENCHMARKS, name, json_file, quick=quick)
 
 
 def _run(
-    kind: str,
-    known: dict[str, Any],
-    name: str,
-    quick: bool,
-    data: Path | None,
-    json_file: Path | None,
+    kind: str, known: dict[str, Any], name: str, json_file: Path | None, **options: Any
 ) -> None:
     if name not in known:
         raise ConfigError(f"no {kind} {name!r}; there are: {', '.join(sorted(known))}")
     with progress_bar() as progress:
-        result = known[name](quick=quick, data=data, progress=progress)
+        result = known[name](
+            **options, progress=lambda done, total: progress(f"{kind} {name}", done, total)
+        )
     table.show(f"{kind} {name}", result.rows)
     table.show("goals", result.goals)
     if json_file is not None:
-        from label_config.files import write_json
-
         command = " ".join(["clinicoco", *sys.argv[1:]])
-        write_json(
-            json_file,
-            table.experiment_json(
-                name, command, result.rows, result.goals,
-                seeds=result.seeds, data_hash=result.data_hash,
-            ),
-        )  # fmt: skip
+        record = table.experiment_json(
+            name,
+            command,
+            result.rows,
+            result.goals,
+            seeds=result.seeds,
+            data_hash=result.data_hash,
+        )
+        write_json(json_file, record)

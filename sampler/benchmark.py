@@ -1,0 +1,124 @@
+"""Benchmark: time and memory of the next batch, posterior refreshed, as the pool grows."""
+
+from __future__ import annotations
+
+import tracemalloc
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+
+from sampler.coverage import CoverageSampler
+from sampler.synthetic import PoolConfig, make_pool
+
+BATCH = 1_000
+QUOTA = 35
+REPEATS = 3
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True)
+class Size:
+    """One pool."""
+
+    emrs: int
+    codes: int
+
+
+QUICK = (Size(12_500, 2_000), Size(25_000, 2_000), Size(50_000, 2_000), Size(100_000, 2_000))
+FULL = (
+    Size(125_000, 20_000),
+    Size(250_000, 20_000),
+    Size(500_000, 20_000),
+    Size(1_000_000, 20_000),
+)
+
+
+def run(
+    quick: bool,
+    *,
+    sizes: Sequence[Size] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Measure the next batch of 1,000 on four sizes; rows, and goals {id, target, value, met}.
+
+    Seconds depend on the machine; `passes` is the same time in sparse products over the pool
+    (noisy codes times a vector), which a machine's speed and load leave about as they are.
+    """
+    sizes = sizes or (QUICK if quick else FULL)
+    rows = []
+    for done, size in enumerate(sizes, start=1):
+        rows.append(measure(size))
+        if progress is not None:
+            progress(done, len(sizes))
+    first, last = rows[0], rows[-1]
+    grown = last["entries"] / first["entries"]
+    growth = float(np.log(last["seconds"] / first["seconds"]) / np.log(grown))
+    goals = [
+        _goal("batch_seconds", "<=", 1.0, last["seconds"]),
+        _goal("peak_mebibytes", "<=", 1024.0, last["peak_mebibytes"]),
+        _goal("growth_exponent", "<=", 1.1, growth),
+    ]
+    return rows, goals
+
+
+def measure(size: Size, seed: int = 0) -> dict[str, Any]:
+    """Annotate one batch, then time and weigh: learn from it and choose the next."""
+    pool = make_pool(PoolConfig(n_emrs=size.emrs, n_codes=size.codes, codes_per_emr=6.0), seed)
+    noisy, category, clean = pool.noisy, pool.category, pool.clean
+    del pool
+    seconds = min(_next_batch(noisy, category, clean, seed) for _ in range(REPEATS))
+    tracemalloc.start()
+    try:
+        _next_batch(noisy, category, clean, seed, weigh=True)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    pass_seconds = _pass_seconds(noisy)
+    return {
+        "emrs": size.emrs,
+        "codes": size.codes,
+        "entries": int(noisy.nnz),
+        "batch": BATCH,
+        "seconds": round(seconds, 4),
+        "pass_seconds": round(pass_seconds, 6),
+        "passes": round(seconds / pass_seconds, 1),
+        "peak_mebibytes": round(peak / MEBIBYTE, 1),
+        "pool_mebibytes": round((noisy.data.nbytes + noisy.indices.nbytes) / MEBIBYTE, 1),
+    }
+
+
+def _next_batch(
+    noisy: sp.csr_matrix, category: Any, clean: sp.csr_matrix, seed: int, *, weigh: bool = False
+) -> float:
+    """Seconds from reporting a batch to holding the next; `weigh` counts memory from there on."""
+    sampler = CoverageSampler(noisy, QUOTA, category=category, seed=seed)
+    rows = sampler.query(BATCH).rows
+    labels = clean[rows]
+    if weigh:
+        tracemalloc.reset_peak()  # what loading took does not count, what it left does
+    started = perf_counter()
+    sampler.update(rows, labels)
+    sampler.query(BATCH)
+    return perf_counter() - started
+
+
+def _pass_seconds(noisy: sp.csr_matrix) -> float:
+    vector, times = np.ones(noisy.shape[1], np.float32), []
+    for _ in range(5):
+        started = perf_counter()
+        noisy @ vector
+        times.append(perf_counter() - started)
+    return min(times)
+
+
+def _goal(name: str, sign: str, limit: float, value: float) -> dict[str, Any]:
+    return {
+        "id": name,
+        "target": f"{sign} {limit:g}",
+        "value": round(value, 4),
+        "met": bool(value <= limit),
+    }

@@ -1,0 +1,319 @@
+"""CoverageSampler: batches that bring every code to its quota of clean EMRs with the least work."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from label_config.errors import ConfigError, DataError
+from sampler.batch import Batch, reasons
+from sampler.bound import Bound, lower_bound
+from sampler.forecast import Forecast, ForecastConfig, forecast
+from sampler.keys import random_order
+from sampler.labels import CleanLabels, Rows, code_matrix, row_numbers
+from sampler.posterior import Posterior, PosteriorConfig, fit_posterior
+from sampler.select import POLICIES, PoolView
+from sampler.status import CodeStatus, Contribution, code_status, contributions
+
+FREE, PENDING, CLEAN, EXCLUDED = range(4)
+
+
+class CoverageSampler:
+    """Chooses batches and keeps the counts; its state is a function of what was reported to it.
+
+    Every EMR is free, pending (with a coder), clean (annotated) or excluded (skipped). Reporting
+    the annotations, the pending and the excluded EMRs in any order rebuilds the same state, so
+    nothing needs saving.
+    """
+
+    def __init__(
+        self,
+        noisy: sp.csr_matrix,
+        target: int | Sequence[int] | NDArray[Any],
+        *,
+        category: Sequence[int] | NDArray[Any] | None = None,
+        minutes: Sequence[float] | NDArray[Any] | None = None,
+        min_yield: float = 0.2,
+        floor: int = 0,
+        seed: int = 0,
+        row_keys: Sequence[Any] | NDArray[Any] | None = None,
+        group: Sequence[int] | NDArray[Any] | None = None,
+        random_share: float = 0.0,
+        policy: str = "scarcity greedy",
+        posterior: PosteriorConfig | None = None,
+    ) -> None:
+        """Take a pool of N EMRs and K codes.
+
+        Args:
+            noisy: (N, K), confidence in (0, 1] of each noisy code; absent means not listed.
+            target: Clean EMRs wanted per code, the quota s; one number or (K,).
+            category: (K,) parent category per code, so that siblings are looked behind.
+            minutes: (N,) expected minutes per EMR. Given, minutes are minimised; else EMRs.
+            min_yield: The effort dial: an EMR expected to add fewer needed labels than this is
+                never chosen (0.2: at most five EMRs for one label).
+            floor: Target given to codes that the pool cannot fill.
+            seed: Another seed breaks ties otherwise; the same calls choose the same EMRs.
+            row_keys: (N,) distinct `emr_id`s; ties then do not depend on the order of rows.
+            group: (N,) near-duplicates share a number; a batch takes at most one of a group.
+            random_share: Share of each batch drawn at random from the free EMRs, 0 to 1.
+            policy: One of `sampler.select.POLICIES`.
+            posterior: Priors of the learned error rates.
+
+        Raises:
+            DataError: Confidences outside (0, 1], or arrays of other lengths than N and K.
+            ConfigError: A setting that no run can use.
+        """
+        self.noisy_NK = sp.csr_matrix(noisy, dtype=np.float32)
+        self.noisy_NK.sum_duplicates()
+        values, (n_emrs, n_codes) = self.noisy_NK.data, self.noisy_NK.shape
+        if values.size and not (values.min() > 0 and values.max() <= 1):
+            raise DataError(f"confidence must lie in (0, 1], got {values.min()}..{values.max()}")
+        if not (0 <= random_share <= 1 and min_yield > 0 and floor >= 0):
+            raise ConfigError(
+                "needed 0 <= random_share <= 1, min_yield > 0 and floor >= 0, "
+                f"got {random_share:g}, {min_yield:g} and {floor}"
+            )
+        if policy not in POLICIES:
+            raise ConfigError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
+        self.min_yield, self.floor, self.random_share = min_yield, float(floor), random_share
+        self.policy = POLICIES[policy]
+        self.config = posterior or PosteriorConfig()
+        self.category = (
+            None if category is None else _sized(category, n_codes, "category", np.int64)
+        )
+        self.group = None if group is None else _sized(group, n_emrs, "group", np.int64)
+        self.minutes = None if minutes is None else _sized(minutes, n_emrs, "minutes", np.float64)
+        if self.minutes is not None and n_emrs and self.minutes.min() <= 0:
+            raise DataError(f"minutes must be above 0, got {self.minutes.min():g}")
+        keys = np.arange(n_emrs) if row_keys is None else _sized(row_keys, n_emrs, "row_keys")
+        self.tie_N, self.draw_N = random_order(keys, 2 * seed), random_order(keys, 2 * seed + 1)
+        self.state_N = np.full(n_emrs, FREE, np.int8)
+        self.clean = CleanLabels(n_codes)
+        self._posterior: Posterior | None = None
+        self._probs: sp.csr_matrix | None = None
+        self.set_target(target)
+
+    # -- the loop -----------------------------------------------------------------------------
+
+    def query(
+        self,
+        batch_size: int,
+        at_most: int | None = None,
+        *,
+        uncertainty: NDArray[Any] | None = None,
+        uncertainty_weight: float = 0.0,
+    ) -> Batch:
+        """Choose up to `batch_size` EMRs and mark them pending; empty when nothing is worth it.
+
+        Args:
+            batch_size: EMRs wanted, at least 1.
+            at_most: Counts at most this need per code; 2 gives a coder's first patch in the
+                paper's sense, every code twice.
+            uncertainty: (N,) how unsure the model is of each EMR, 0 to 1.
+            uncertainty_weight: w; gains are multiplied by 1 + w x uncertainty.
+        """
+        if batch_size < 1:
+            raise ConfigError(f"batch_size must be at least 1, got {batch_size}")
+        if uncertainty_weight < 0:
+            raise ConfigError(
+                f"uncertainty_weight must not be negative, got {uncertainty_weight:g}"
+            )
+        status = self.status()
+        view = self._view(status, at_most)
+        if uncertainty is not None:
+            unsure = _sized(uncertainty, self.state_N.size, "uncertainty", np.float64)
+            view = replace(view, cost=view.cost / (1 + uncertainty_weight * unsure))
+        n_random = round(self.random_share * batch_size)
+        chosen = self.policy(view, batch_size - n_random)
+        # An empty choice ends the project: nothing is then drawn for checking either.
+        drawn = self._draw(n_random if chosen.rows.size else 0, chosen.rows)
+        rows = np.concatenate([chosen.rows, drawn])
+        self.state_N[rows] = PENDING
+        served = reasons(view.probs, chosen.rows, status)
+        return Batch(
+            rows=rows,
+            gain=np.concatenate([chosen.gain, np.zeros(drawn.size)]),
+            minutes=np.ones(rows.size) if self.minutes is None else self.minutes[rows],
+            reasons=served + ((),) * drawn.size,
+            random=np.arange(rows.size) >= chosen.rows.size,
+        )
+
+    def update(
+        self,
+        rows: Sequence[int] | NDArray[Any],
+        labels: Sequence[Sequence[int]] | sp.csr_matrix,
+        *,
+        weight: float = 1.0,
+    ) -> None:
+        """Record clean labels, in place of earlier ones of the same EMR.
+
+        Args:
+            rows: (B,) row numbers, whatever their state; of a repeated one the last counts.
+            labels: The code numbers of each row, as lists or as a (B, K) CSR.
+            weight: How much these EMRs count when error rates are learned, above 0.
+        """
+        numbers = row_numbers(rows, self.state_N.size)
+        codes = code_matrix(labels, self.target_K.size)
+        if codes.shape[0] != numbers.size:
+            raise DataError(f"needed labels of {numbers.size} rows, got {codes.shape[0]}")
+        if weight <= 0:
+            raise ConfigError(f"weight must be above 0, got {weight:g}")
+        self.clean.replace(numbers, codes, np.full(numbers.size, weight))
+        self.state_N[numbers] = CLEAN
+        self._forget()
+
+    def remove(self, rows: Sequence[int] | NDArray[Any], *, pending: bool = False) -> None:
+        """Take annotations back: counts fall, the EMRs are free again (or pending with a coder).
+
+        Raises DataError for an EMR without clean labels.
+        """
+        numbers = self._in_state(rows, (CLEAN,), "has no clean labels to remove")
+        self.clean.remove(numbers)
+        self.state_N[numbers] = PENDING if pending else FREE
+        self._forget()
+
+    def release(self, rows: Sequence[int] | NDArray[Any], *, exclude: bool = False) -> None:
+        """Give pending (or excluded) EMRs back to the pool, or keep them out of it for good.
+
+        Raises DataError for an EMR that is free or annotated.
+        """
+        numbers = self._in_state(rows, (PENDING, EXCLUDED), "is not pending")
+        self.state_N[numbers] = EXCLUDED if exclude else FREE
+
+    def hold(self, rows: Sequence[int] | NDArray[Any]) -> None:
+        """Mark free EMRs as pending: they are with coders already, as after a restart."""
+        numbers = self._in_state(rows, (FREE, PENDING), "is annotated or excluded")
+        self.state_N[numbers] = PENDING
+
+    def set_target(self, target: int | Sequence[int] | NDArray[Any]) -> None:
+        """Change the quota, one number or (K,); counts stay as they are."""
+        wanted = np.asarray(target, dtype=np.float64)
+        if wanted.ndim and wanted.shape != (self.noisy_NK.shape[1],):
+            raise DataError(f"target needs {self.noisy_NK.shape[1]} values, got {wanted.shape}")
+        if (wanted < 0).any():
+            raise ConfigError(f"target must not be negative, got {wanted.min():g}")
+        self.target_K = np.broadcast_to(wanted, (self.noisy_NK.shape[1],)).copy()
+
+    # -- asking -------------------------------------------------------------------------------
+
+    def status(self) -> CodeStatus:
+        """Where each code stands now."""
+        return code_status(
+            self.probabilities(),
+            free_N=self.state_N == FREE,
+            pending=self.pending,
+            clean_K=self.clean.counts(),
+            target_K=self.target_K,
+            floor=self.floor,
+            min_yield=self.min_yield,
+        )
+
+    def explain(self, row: int) -> list[Contribution]:
+        """What an EMR is worth to each code that still needs EMRs, weightiest first."""
+        number = int(row_numbers([row], self.state_N.size)[0])
+        return contributions(self.probabilities(), number, self.status())
+
+    @property
+    def pending(self) -> Rows:
+        """Row numbers of the EMRs that are with coders, ascending."""
+        return np.flatnonzero(self.state_N == PENDING)
+
+    @property
+    def done(self) -> bool:
+        """True when nothing is pending and no EMR is worth choosing."""
+        if self.pending.size:
+            return False
+        return not self.policy(self._view(self.status()), 1).rows.size
+
+    def forecast(self, *, config: ForecastConfig | None = None, seed: int = 0) -> Forecast:
+        """EMRs and minutes to go, with 80 % intervals, over all codes and for each one."""
+        status = self.status()
+        return forecast(
+            self._view(status),
+            self.posterior(),
+            status,
+            minutes_N=self.minutes,
+            pending=self.pending,
+            config=config,
+            seed=seed,
+        )
+
+    def bound(self) -> Bound:
+        """Least EMRs (or minutes, in average EMRs) still needed, certified, and the plan's own.
+
+        Rests on the probabilities learned so far; pending EMRs are not counted.
+        """
+        view = self._view(self.status())
+        return lower_bound(view, unlisted_K=self.posterior().unlisted, plan=True)
+
+    def posterior(self) -> Posterior:
+        """How far noisy codes can be trusted, as learned so far."""
+        if self._posterior is None:
+            self._posterior = fit_posterior(
+                self.noisy_NK,
+                self.clean,
+                category=self.category,
+                order=np.argsort(self.tie_N[self.clean.rows]),
+                config=self.config,
+            )
+        return self._posterior
+
+    def probabilities(self) -> sp.csr_matrix:
+        """P(clean has code), (N, K), as learned so far."""
+        if self._probs is None:
+            self._probs = self.posterior().probabilities(self.noisy_NK)
+        return self._probs
+
+    # -- steps --------------------------------------------------------------------------------
+
+    def _view(self, status: CodeStatus, at_most: int | None = None) -> PoolView:
+        needed = status.needed if at_most is None else np.minimum(status.needed, at_most)
+        minutes = np.ones(self.state_N.size) if self.minutes is None else self.minutes
+        return PoolView(
+            probs=self.probabilities(),
+            noisy=self.noisy_NK,
+            free=self.state_N == FREE,
+            needed=needed,
+            scarcity=status.scarcity,
+            order=self.tie_N,
+            cost=minutes / minutes.mean() if minutes.size else minutes,
+            min_yield=self.min_yield,
+            group=self.group,
+        )
+
+    def _draw(self, count: int, chosen: Rows) -> Rows:
+        """EMRs at random among the free ones that are not chosen already."""
+        if not count:
+            return np.zeros(0, np.int64)
+        free = self.state_N == FREE
+        free[chosen] = False
+        if self.group is not None:
+            free &= ~np.isin(self.group, self.group[chosen])
+        rows = np.flatnonzero(free)
+        rows = rows[np.argsort(self.draw_N[rows])]
+        if self.group is not None:
+            rows = rows[np.sort(np.unique(self.group[rows], return_index=True)[1])]
+        return rows[:count]
+
+    def _in_state(self, rows: Any, states: tuple[int, ...], problem: str) -> Rows:
+        numbers = row_numbers(rows, self.state_N.size)
+        wrong = numbers[~np.isin(self.state_N[numbers], states)]
+        if wrong.size:
+            raise DataError(f"row {wrong[0]} {problem}")
+        return numbers
+
+    def _forget(self) -> None:
+        """Drop what was learned from labels that have changed since."""
+        self._posterior = self._probs = None
+
+
+def _sized(values: Any, size: int, name: str, dtype: type | None = None) -> NDArray[Any]:
+    array = np.asarray(values, dtype=dtype)
+    if array.shape != (size,):
+        raise DataError(f"{name} needs {size} values, got shape {array.shape}")
+    return array
