@@ -7,13 +7,12 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from training.suggest import Suggester
-
 from label_config.errors import CheckpointError, ClinicocoError, ConfigError
 from label_config.record import EMR, Coding
 from label_config.suggestion import SuggestionSet
 from ml_backend.registry import ModelVersion, Registry
 from ml_backend.workspace import Workspace
+from training.suggest import Suggester
 
 log = logging.getLogger(__name__)
 

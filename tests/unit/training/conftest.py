@@ -1,0 +1,109 @@
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from label_config.record import EMR, Coding, EvidenceSpan
+from label_config.taxonomy import CodeEntry, Taxonomy
+from training.encoder import Encoder
+
+torch.set_num_threads(1)
+
+TITLES = {
+    "E11.9": "Type 2 diabetes mellitus",
+    "I10": "Essential hypertension",
+    "J18.9": "Pneumonia",
+    "K35.8": "Acute appendicitis",
+}
+SIGNS = {
+    "E11.9": "thirst and high glucose, on metformin",
+    "I10": "raised blood pressure, on amlodipine",
+    "J18.9": "cough and fever with crackles in the chest",
+    "K35.8": "pain in the right lower abdomen, vomiting",
+}
+FILLER = "The patient was admitted to the ward in a stable state."
+HAN = "患者因糖尿病和高血压入院治疗胸痛发热"
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """A real WordPiece tokenizer, trained on the words of these tests."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
+    tokenizer.train_from_iterator([*TITLES.values(), *SIGNS.values(), FILLER, *HAN], trainer)
+    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
+    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ends)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )
+
+
+def make_encoder(folder: Path, *, seed: int = 0, layers: int = 2, dim: int = 32) -> Encoder:
+    """A random encoder with a real WordPiece tokenizer, saved as a Hugging Face folder."""
+    tokenizer = make_tokenizer()
+    torch.manual_seed(seed)
+    config = BertConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=dim,
+        num_hidden_layers=layers,
+        num_attention_heads=2,
+        intermediate_size=2 * dim,
+        max_position_embeddings=66,
+        initializer_range=0.3,
+    )
+    BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return Encoder.load(str(folder), precision="float32")
+
+
+def make_emr(emr_id: str, codes: Sequence[str]) -> EMR:
+    signs = ". ".join(SIGNS[code] for code in codes)
+    return EMR(emr_id, {"Complaint": FILLER, "Illness": f"{FILLER} {signs}."})
+
+
+def make_coding(emr: EMR, codes: Sequence[str], source: str = "clean") -> Coding:
+    text = emr.sections["Illness"]
+    evidence = tuple(
+        EvidenceSpan(code, "Illness", text.index(SIGNS[code]), text.index(SIGNS[code]) + 12)
+        for code in codes
+    )
+    return Coding(emr.emr_id, tuple(codes), source, evidence=evidence)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("encoder")
+    make_encoder(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(encoder_folder: Path) -> Encoder:
+    return Encoder.load(str(encoder_folder), precision="float32")
+
+
+@pytest.fixture(scope="session")
+def four_codes() -> Taxonomy:
+    entries = [CodeEntry(code, title, None, "category") for code, title in TITLES.items()]
+    return Taxonomy("four codes", entries)
+
+
+@pytest.fixture(scope="session")
+def ward() -> tuple[list[EMR], list[Coding]]:
+    """48 EMRs with one or two of four codes each, told apart by their signs."""
+    codes = list(TITLES)
+    pairs = [
+        [codes[i % 4]] if i % 3 else [codes[i % 4], codes[(i + 1 + i // 4 % 3) % 4]]
+        for i in range(48)
+    ]
+    emrs = [make_emr(f"emr-{i}", pair) for i, pair in enumerate(pairs)]
+    return emrs, [make_coding(emr, pair) for emr, pair in zip(emrs, pairs, strict=True)]

@@ -1,0 +1,70 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from sklearn.metrics import f1_score
+
+from label_config.errors import ConfigError, DataError
+from training.thresholds import best_threshold, per_code_thresholds, promised_threshold
+
+SHAPE = (12, 3)
+PROBS = arrays(float, SHAPE, elements=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.9, 1.0]))
+TARGETS = arrays(bool, SHAPE)
+
+
+@settings(deadline=None, max_examples=40)
+@given(PROBS, TARGETS)
+def test_no_other_threshold_has_a_better_f1(probs: np.ndarray, targets: np.ndarray) -> None:
+    threshold, f1 = best_threshold(probs, targets)
+    if targets.any():
+        assert f1 == pytest.approx(f1_score(targets.ravel(), (probs >= threshold).ravel()))
+        for other in (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.01):
+            assert f1 >= f1_score(targets.ravel(), (probs >= other).ravel()) - 1e-12
+
+
+def test_thresholds_per_code_lie_between_their_own_and_the_global_one() -> None:
+    rng = np.random.default_rng(0)
+    targets = rng.random((400, 2)) < np.array([0.5, 0.02])
+    probs = np.clip(targets * 0.3 + rng.random((400, 2)) * np.array([0.9, 0.3]), 0, 1)
+    overall, _ = best_threshold(probs, targets)
+    tuned = per_code_thresholds(probs, targets)
+    own = [best_threshold(probs[:, k], targets[:, k])[0] for k in range(2)]
+    for k in range(2):
+        assert min(own[k], overall) <= tuned[k] <= max(own[k], overall)
+    assert abs(tuned[0] - own[0]) < abs(tuned[1] - own[1]) or own[1] == overall
+
+
+def test_a_code_without_positives_takes_the_global_threshold() -> None:
+    probs = np.array([[0.9, 0.2], [0.1, 0.3]])
+    targets = np.array([[True, False], [False, False]])
+    assert per_code_thresholds(probs, targets)[1] == best_threshold(probs, targets)[0]
+
+
+def test_the_promise_holds_on_new_emrs() -> None:
+    rng = np.random.default_rng(1)
+    targets = rng.random((4000, 8)) < 0.25
+    probs = np.clip(targets * 0.4 + rng.random((4000, 8)) * 0.6, 0, 1)
+    missed = []
+    for part in range(40):
+        rows = rng.choice(4000, 300, replace=False)
+        promise = promised_threshold(probs[rows], targets[rows], miss=0.05)
+        new = np.setdiff1d(np.arange(4000), rows)
+        lost = (targets[new] & (probs[new] < promise.threshold)).sum(axis=1)
+        missed.append((lost / np.maximum(targets[new].sum(axis=1), 1)).mean())
+        assert promise.kept and promise.missed <= 0.05
+        assert 0 < promise.precision <= 1 and promise.candidates > 0, part
+    assert np.mean(missed) <= 0.05
+    assert np.mean(missed) > 0.03
+
+
+def test_too_few_emrs_tick_everything_and_say_so() -> None:
+    promise = promised_threshold(np.array([[0.9, 0.1]]), np.array([[True, False]]))
+    assert (promise.threshold, promise.kept, promise.candidates) == (0.0, False, 2.0)
+
+
+def test_promises_that_cannot_be_made_are_refused() -> None:
+    with pytest.raises(ConfigError, match="inside 0 to 1"):
+        promised_threshold(np.ones((1, 1)), np.ones((1, 1), bool), miss=0)
+    with pytest.raises(DataError, match="at least one EMR"):
+        promised_threshold(np.zeros((0, 2)), np.zeros((0, 2), bool))

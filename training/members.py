@@ -1,0 +1,120 @@
+"""The members that vote on codes: names, lexicon, sparse model, network and its nearest EMRs.
+
+Shapes: N EMRs, K codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from label_config.record import DIAGNOSIS_SECTION, EMR, EvidenceSpan
+from training.encoder import Encoder
+from training.lexicon import Lexicon
+from training.network import Network
+from training.similarity import NameMapper
+from training.sparse import SparseModel
+
+Floats = npt.NDArray[np.float64]
+MEMBERS = ("names", "lexicon", "sparse", "network", "knn")
+_EMRS_AT_ONCE = 128
+"""Few enough that the network's two readings of an EMR share one pass of the encoder."""
+
+
+@dataclass(slots=True)
+class Members:
+    """Whoever there is; the network and with it the nearest EMRs may be missing."""
+
+    names: NameMapper
+    lexicon: Lexicon
+    sparse: SparseModel | None
+    """None until some EMR has a code to learn from."""
+    network: Network | None = None
+
+    def scores(self, emrs: Sequence[EMR]) -> dict[str, Floats]:
+        """Each member's scores (N, K), 0 to 1; a row of NaN is a member with nothing to read."""
+        said = {"names": self.names.scores(emrs), "lexicon": self.lexicon.scores(emrs)}
+        if self.sparse is not None:
+            said["sparse"] = self.sparse.predict([emr.long_text for emr in emrs])
+            said["sparse"][[not emr.long_text for emr in emrs]] = np.nan
+        if self.network is not None:
+            said |= network_scores(self.network, emrs)
+        return said
+
+    def evidence(self, emr: EMR, codes: Sequence[str]) -> dict[str, list[EvidenceSpan]]:
+        """What in the record's text speaks for each of `codes`, unmerged.
+
+        The network, the slowest to ask, is asked for codes that nobody else can explain.
+        """
+        found: dict[str, list[EvidenceSpan]] = {code: [] for code in codes}
+        said = [*self._name_evidence(emr), *self.lexicon.mentions(emr)]
+        for span in (*said, *self._sparse_evidence(emr, codes)):
+            if span.code in found:
+                found[span.code].append(span)
+        if self.network is not None:
+            for code in codes:
+                if not found[code]:
+                    found[code] += self.network.evidence(emr, code)
+        return found
+
+    def save(self, folder: Path) -> None:
+        """Write one folder per member."""
+        self.names.save(folder / "names")
+        self.lexicon.save(folder / "lexicon")
+        if self.sparse is not None:
+            self.sparse.save(folder / "sparse")
+        if self.network is not None:
+            self.network.save(folder / "network")
+
+    @classmethod
+    def load(cls, folder: Path, encoder: Encoder) -> Members:
+        """Read what `save` wrote. Raises CheckpointError for a damaged or foreign folder."""
+        sparse, network = folder / "sparse", folder / "network"
+        return cls(
+            NameMapper.load(folder / "names", encoder),
+            Lexicon.load(folder / "lexicon"),
+            SparseModel.load(sparse) if sparse.exists() else None,
+            Network.load(network, encoder) if network.exists() else None,
+        )
+
+    def _name_evidence(self, emr: EMR) -> Iterator[EvidenceSpan]:
+        matches = self.names.map([d.name for d in emr.diagnoses])
+        start = 0
+        for number, (diagnosis, match) in enumerate(zip(emr.diagnoses, matches, strict=True), 1):
+            start += len(f"{number}. ")
+            end = start + len(diagnosis.name)
+            for code, confidence in match.candidates:
+                if confidence > 0:
+                    yield EvidenceSpan(code, DIAGNOSIS_SECTION, start, end, confidence)
+            start = end + 1
+
+    def _sparse_evidence(self, emr: EMR, codes: Sequence[str]) -> Iterator[EvidenceSpan]:
+        """Spans weigh what the model is sure of, so that they compare with other members'."""
+        if self.sparse is None or not codes:
+            return
+        sure = dict(zip(self.sparse.codes, self.sparse.predict([emr.long_text])[0], strict=True))
+        for section, text in emr.sections.items():
+            for code, spans in self.sparse.explain(text, codes).items():
+                for span in spans:
+                    score = span.score * float(sure[code])
+                    yield EvidenceSpan(code, section, span.start, span.end, score)
+
+
+def network_scores(network: Network, emrs: Sequence[EMR]) -> dict[str, Floats]:
+    """The network's own probabilities and the votes of the nearest clean EMRs."""
+    probs, votes = [], []
+    for start in range(0, len(emrs), _EMRS_AT_ONCE):
+        part = emrs[start : start + _EMRS_AT_ONCE]
+        probs.append(network.predict(part))
+        ids = [emr.emr_id for emr in part]
+        knn = network.knn
+        votes.append(network.datastore.knn_probs(network.embed(part), knn.k, knn.tau, emr_ids=ids))
+    shape = (len(emrs), len(network.codes))
+    return {
+        "network": np.concatenate([np.zeros((0, shape[1])), *probs]).astype(np.float64),
+        "knn": np.concatenate([np.zeros((0, shape[1])), *votes]).astype(np.float64),
+    }

@@ -1,0 +1,212 @@
+"""The trained network at work: probabilities, evidence, embeddings, similar cases.
+
+Shapes: N EMRs, K codes, H the readout's width, V nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from label_config.errors import CheckpointError, ConfigError, UnknownCode
+from label_config.record import EMR, Coding, EvidenceSpan
+from label_config.suggestion import SimilarCase
+from training.checkpoint import load_tensors, open_checkpoint, save_checkpoint, save_tensors
+from training.datastore import NEIGHBOURS, Datastore
+from training.encoder import Encoder, Progress, minibatches_by_length
+from training.evidence import evidence_spans
+from training.extractor import Extracted, Extractor, ExtractorConfig
+from training.features import FeatureStore
+from training.graph import GraphBatch, RecordGraph, build_graph, pack
+
+KIND = "network"
+NODES_PER_MINIBATCH = 16_000
+REMEMBERED_RECORDS = 256
+"""Features kept in memory, so that probabilities, evidence and similar cases of one EMR share one
+pass of the encoder."""
+
+
+@dataclass(frozen=True, slots=True)
+class KnnConfig:
+    """How the clean EMRs vote at inference (eq. 11-13); the defaults are the paper's."""
+
+    k: int = NEIGHBOURS
+    weight: float = 0.3
+    """lambda: share of the vote in the final probability; the rest is the network's."""
+    tau: float | None = None
+    """Scale of a distance; None takes the datastore's own."""
+
+    def __post_init__(self) -> None:
+        if self.k < 1 or not 0.0 <= self.weight <= 1.0 or (self.tau is not None and self.tau <= 0):
+            raise ConfigError(
+                f"kNN needs k >= 1, weight in 0 to 1 and tau > 0, got {self.k}, "
+                f"{self.weight}, {self.tau}"
+            )
+
+
+class Network:
+    """An extractor with the encoder it was trained on and the clean EMRs it has seen."""
+
+    def __init__(
+        self,
+        extractor: Extractor,
+        *,
+        codes: Sequence[str],
+        encoder: Encoder,
+        datastore: Datastore,
+        knn: KnnConfig | None = None,
+        provenance: Mapping[str, Any] | None = None,
+    ) -> None:
+        """`provenance` (settings, seed, data hash, history) is kept and saved, never read."""
+        self.extractor = extractor.eval().to(encoder.device)
+        self.codes = tuple(codes)
+        self.encoder = encoder
+        self.datastore = datastore
+        self.knn = knn or KnnConfig()
+        self.provenance = dict(provenance or {})
+        self.store = FeatureStore(encoder, limit=REMEMBERED_RECORDS)
+
+    def read(
+        self, emrs: Sequence[EMR], *, progress: Progress | None = None
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return `predict` (without kNN) and `embed` from one pass."""
+        return run_graphs(self.extractor, self._graphs(emrs, progress))
+
+    def predict(
+        self, emrs: Sequence[EMR], *, knn: bool = False, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Return the probability of each code, shape (N, K).
+
+        With `knn` the clean EMRs vote too (eq. 13); an EMR never votes on itself.
+        """
+        probs_NK, z_NH = self.read(emrs, progress=progress)
+        if not knn or not len(self.datastore):
+            return probs_NK
+        votes_NK = self.datastore.knn_probs(
+            z_NH, self.knn.k, self.knn.tau, emr_ids=[emr.emr_id for emr in emrs]
+        )
+        mixed_NK = self.knn.weight * votes_NK + (1.0 - self.knn.weight) * probs_NK
+        return mixed_NK.astype(np.float32)
+
+    def embed(
+        self, emrs: Sequence[EMR], *, progress: Progress | None = None
+    ) -> NDArray[np.float32]:
+        """Return the L2-normalised readout of each EMR, shape (N, H)."""
+        return self.read(emrs, progress=progress)[1]
+
+    def similar(self, emr: EMR, k: int = NEIGHBOURS) -> list[SimilarCase]:
+        """The k clean EMRs nearest to this one, with what they share."""
+        return self.datastore.similar(self.embed([emr])[0], k, emr=emr)
+
+    def learn(self, emrs: Sequence[EMR], codings: Sequence[Coding]) -> None:
+        """Let newly coded EMRs vote and be shown at once; the weights stay as they are."""
+        if emrs:
+            self.datastore.add(self.embed(emrs), emrs, codings)
+
+    def evidence(self, emr: EMR, code: str, *, at_most: int = 5) -> tuple[EvidenceSpan, ...]:
+        """The text that speaks for a code, strongest first: attention x |input x gradient|.
+
+        Raises UnknownCode for a code that the network was not trained on.
+        """
+        if code not in self.codes:
+            raise UnknownCode(f"the network was not trained on code {code}")
+        graph = self._graphs([emr])[0]
+        batch = pack([graph], device=self.encoder.device)
+        nodes_VD = batch.nodes_VD.requires_grad_()
+        column = self.codes.index(code)
+        with torch.enable_grad():
+            extracted = self.extractor(batch, nodes_VD=nodes_VD)
+            (gradient_VD,) = torch.autograd.grad(extracted.logits_BK[0, column], nodes_VD)
+        effect_V = (nodes_VD * gradient_VD).norm(dim=1).detach()
+        attention_V = extracted.attention_BKS[0, column].detach()
+        scores_V = (attention_V * effect_V).cpu().numpy()
+        return evidence_spans(graph.features, scores_V, emr, code=code, at_most=at_most)
+
+    def save(self, folder: Path) -> None:
+        """Write the model folder: whole or not at all."""
+        encoder = {"name": self.encoder.name, "checksum": self.encoder.checksum}
+        config = {
+            "codes": list(self.codes),
+            "encoder": {**encoder, "dim": self.encoder.dim},
+            "extractor": asdict(self.extractor.config),
+            "knn": asdict(self.knn),
+            "provenance": self.provenance,
+        }
+
+        def write(to: Path) -> None:
+            save_tensors(to / "model.safetensors", self.extractor.state_dict())
+            self.datastore.save(to / "datastore")
+
+        save_checkpoint(folder, kind=KIND, config=config, write=write)
+
+    @classmethod
+    def load(cls, folder: Path, encoder: Encoder) -> Network:
+        """Read a model folder. Raises CheckpointError if it is damaged or wants another encoder."""
+        config = open_checkpoint(folder, kind=KIND)
+        try:
+            wanted = config["encoder"]
+            if wanted["checksum"] != encoder.checksum:
+                raise CheckpointError(
+                    f"{folder} was trained on encoder {wanted['name']} "
+                    f"({wanted['checksum'][:12]}...), got {encoder.name} "
+                    f"({encoder.checksum[:12]}...)"
+                )
+            codes = [str(code) for code in config["codes"]]
+            extractor = Extractor(
+                ExtractorConfig(**config["extractor"]),
+                encoder_dim=wanted["dim"],
+                n_codes=len(codes),
+            )
+            extractor.load_state_dict(load_tensors(folder / "model.safetensors"))
+            knn = KnnConfig(**config["knn"])
+        except (KeyError, TypeError, RuntimeError) as error:
+            raise CheckpointError(f"{folder} does not fit this version: {error}") from error
+        return cls(
+            extractor,
+            codes=codes,
+            encoder=encoder,
+            datastore=Datastore.load(folder / "datastore", codes),
+            knn=knn,
+            provenance=config.get("provenance"),
+        )
+
+    def _graphs(self, emrs: Sequence[EMR], progress: Progress | None = None) -> list[RecordGraph]:
+        features = self.store.features(emrs, progress=progress)
+        return build_graphs(features, self.extractor.config)
+
+
+def build_graphs(features: Sequence[Any], config: ExtractorConfig) -> list[RecordGraph]:
+    """The graphs that an extractor of this shape reads."""
+    return [
+        build_graph(f, window=config.window, normalise=config.normalise_edges) for f in features
+    ]
+
+
+@torch.inference_mode()
+def run_graphs(
+    extractor: Extractor, graphs: Sequence[RecordGraph]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probabilities (N, K) and readouts (N, H), in the order of `graphs`; no dropout."""
+    extractor.eval()
+    n_codes, hidden = len(extractor.attend.bias_K), extractor.config.hidden
+    probs_NK = np.zeros((len(graphs), n_codes), np.float32)
+    z_NH = np.zeros((len(graphs), hidden), np.float32)
+    for rows, batch in _minibatches(graphs, device=extractor.attend.bias_K.device):
+        extracted: Extracted = extractor(batch)
+        probs_NK[rows] = extracted.logits_BK.sigmoid().cpu().numpy()
+        z_NH[rows] = extracted.z_BH.cpu().numpy()
+    return probs_NK, z_NH
+
+
+def _minibatches(
+    graphs: Sequence[RecordGraph], *, device: torch.device
+) -> Iterator[tuple[NDArray[np.int64], GraphBatch]]:
+    sizes = [graph.features.n_nodes for graph in graphs]
+    for rows in minibatches_by_length(sizes, NODES_PER_MINIBATCH):
+        yield rows, pack([graphs[row] for row in rows], device=device)

@@ -1,0 +1,292 @@
+"""Suggests codes for EMRs: every member speaks, fusion weighs them, each code shows its text.
+
+Without clean codings a suggester is the cold start: names and lexicon know the codes' names, the
+sparse model has learned the noisy codes, and all count the same. With clean ones the weights, the
+calibration and the threshold come from what the members said of EMRs they had not learned from.
+
+Shapes: N EMRs, K codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from label_config.errors import CheckpointError, ConfigError
+from label_config.files import data_hash
+from label_config.record import EMR, Coding
+from label_config.suggestion import SimilarCase, Suggestion, SuggestionSet
+from label_config.taxonomy import Taxonomy
+from training.checkpoint import open_checkpoint, save_checkpoint
+from training.datastore import Datastore
+from training.encoder import Encoder
+from training.fusion import Fusion, FusionConfig
+from training.highlight import merge_evidence
+from training.lexicon import LexiconConfig
+from training.members import Members
+from training.similarity import SimilarityConfig
+from training.sparse import SparseConfig
+from training.stages import StagesConfig
+from training.thresholds import DEFAULT
+
+KIND = "suggester"
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class SuggesterConfig:
+    """Which members there are and what a coder gets to see."""
+
+    similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
+    lexicon: LexiconConfig = field(default_factory=LexiconConfig)
+    sparse: SparseConfig = field(default_factory=SparseConfig)
+    fusion: FusionConfig = field(default_factory=FusionConfig)
+    network: StagesConfig | None = None
+    """Settings of the three stages; None leaves the network out."""
+    max_suggestions: int = 12
+    """Codes per EMR."""
+    floor: float = 0.05
+    """Codes less probable than this are not shown."""
+    similar: int = 3
+    """Similar clean cases per EMR."""
+    folds: int = 5
+    """Parts that the clean EMRs are cut into to tune fusion and threshold."""
+    min_clean: int = 20
+    """Clean EMRs needed to tune them; with fewer, members count the same."""
+    noisy_rows: int = 1_000
+    """Noisy EMRs that the sparse model also reads; each clean EMR takes the place of one."""
+    noisy_weight: float = 0.3
+    """What a noisy EMR counts there, against 1 for a clean one."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.max_suggestions < 1 or self.folds < 2 or self.min_clean < 2:
+            raise ConfigError(
+                "the suggester needed max_suggestions >= 1, folds >= 2 and min_clean >= 2, "
+                f"got {self.max_suggestions}, {self.folds} and {self.min_clean}"
+            )
+        if not 0 <= self.floor < 1 or not 0 < self.noisy_weight <= 1:
+            raise ConfigError(
+                "the suggester needed floor in 0 to 1 and noisy_weight above 0 up to 1, "
+                f"got {self.floor} and {self.noisy_weight}"
+            )
+        if self.similar < 0 or self.noisy_rows < 0:
+            raise ConfigError(
+                "the suggester needed similar and noisy_rows of 0 or more, "
+                f"got {self.similar} and {self.noisy_rows}"
+            )
+
+
+class Suggester:
+    """What serves a project. `suggest` and `learn` may be called from several threads."""
+
+    def __init__(
+        self,
+        codes: Sequence[str],
+        members: Members,
+        fusion: Fusion,
+        cases: Datastore,
+        encoder: Encoder,
+        *,
+        threshold: float = DEFAULT,
+        version: str = "v0",
+        validation: Mapping[str, float] | None = None,
+        clean_ids: Iterable[str] = (),
+        config: SuggesterConfig | None = None,
+    ) -> None:
+        """Use `train` or `load`. `cases` are the clean EMRs by the encoder's embeddings."""
+        self.codes = tuple(codes)
+        self.members, self.fusion = members, fusion
+        self.threshold, self.version = threshold, version
+        self.validation = dict(validation or {})
+        """Measured on clean EMRs out of fold: micro_f1, precision, recall, ...; no micro_f1 before
+        there are any."""
+        self.clean_ids = tuple(clean_ids)
+        """The clean EMRs that it was trained on."""
+        self.config = config or SuggesterConfig()
+        self._cases, self._encoder = cases, encoder
+        self._lock = RLock()
+
+    @classmethod
+    def train(
+        cls,
+        emrs: Sequence[EMR],
+        noisy: Sequence[Coding],
+        clean: Sequence[Coding],
+        *,
+        codes: Sequence[str],
+        taxonomy: Taxonomy,
+        encoder: Encoder,
+        config: SuggesterConfig | None = None,
+        raw: Sequence[EMR] = (),
+        synonyms: Mapping[str, Iterable[str]] | None = None,
+        number: int = 1,
+        progress: Any = None,
+    ) -> Suggester:
+        """Train every member on `emrs` and their noisy and clean codings, matched by emr_id.
+
+        `raw` are EMRs without codings, read by the network's first stage; `synonyms` maps a code to
+        further names. `number` becomes part of the version. Codes outside `codes` are ignored, as
+        are codings marked "bad". Raises ConfigError without EMRs or codes.
+        """
+        from training.build import build  # the whole of training; serving does without
+
+        return build(
+            emrs,
+            noisy,
+            clean,
+            codes=codes,
+            taxonomy=taxonomy,
+            encoder=encoder,
+            config=config or SuggesterConfig(),
+            raw=raw,
+            synonyms=synonyms,
+            number=number,
+            progress=progress,
+        )
+
+    def predict(self, emrs: Sequence[EMR], *, progress: Any = None) -> Floats:
+        """Return the fused probability of each code, shape (N, K)."""
+        if not emrs:
+            return np.zeros((0, len(self.codes)))
+        parts = []
+        for start in range(0, len(emrs), 256):
+            with self._lock:
+                said = self.members.scores(emrs[start : start + 256])
+                parts.append(self.fusion.combine(said))
+            if progress is not None:
+                progress("suggesting codes", min(start + 256, len(emrs)), len(emrs))
+        return np.concatenate(parts)
+
+    def suggest(self, emrs: Sequence[EMR]) -> list[SuggestionSet]:
+        """The most probable codes of each EMR with evidence, who spoke, and similar cases."""
+        if not emrs:
+            return []
+        with self._lock:
+            scores = self.members.scores(emrs)
+            fused_NK = self.fusion.combine(scores)
+            similar = self._similar(emrs)
+            return [
+                SuggestionSet(
+                    emr.emr_id,
+                    self._suggestions(emr, fused_NK[n], {m: s[n] for m, s in scores.items()}),
+                    model_version=self.version,
+                    threshold=self.threshold,
+                    similar=similar[n],
+                )
+                for n, emr in enumerate(emrs)
+            ]
+
+    def learn(self, emr: EMR, coding: Coding) -> None:
+        """Take in an EMR that a coder has finished: the next suggestion knows it, untrained."""
+        if coding.quality == "bad":
+            return
+        with self._lock:
+            self.members.lexicon.learn(emr, coding)
+            self._cases.add(self._embed([emr]), [emr], [coding])
+            if self.members.network is not None:
+                self.members.network.learn([emr], [coding])
+
+    # -- keeping ------------------------------------------------------------------------------
+
+    def save(self, folder: Path, *, version: str | None = None) -> None:
+        """Write the model folder, whole or not at all, under another `version` if one is given."""
+        config = {
+            "version": version or self.version,
+            "codes": list(self.codes),
+            "threshold": self.threshold,
+            "validation": self.validation,
+            "clean_ids": list(self.clean_ids),
+            "fusion": self.fusion.to_dict(),
+            "encoder": {"name": self._encoder.name, "checksum": self._encoder.checksum},
+            "shown": {name: getattr(self.config, name) for name in _SHOWN},
+            "settings": asdict(self.config),
+        }
+
+        def write(to: Path) -> None:
+            self.members.save(to)
+            self._cases.save(to / "cases")
+
+        with self._lock:
+            save_checkpoint(folder, kind=KIND, config=config, write=write)
+
+    @classmethod
+    def load(cls, folder: Path, encoder: Encoder | None = None) -> Suggester:
+        """Read what `save` wrote, with the encoder that it names unless one is given.
+
+        Raises CheckpointError for a missing, damaged or foreign folder, or another encoder.
+        """
+        settings = open_checkpoint(folder, kind=KIND)
+        try:
+            wanted = settings["encoder"]
+            encoder = encoder or Encoder.load(wanted["name"])
+            if encoder.checksum != wanted["checksum"]:
+                raise CheckpointError(
+                    f"{folder} was trained on encoder {wanted['name']} "
+                    f"({wanted['checksum'][:12]}...), got {encoder.name} "
+                    f"({encoder.checksum[:12]}...)"
+                )
+            return cls(
+                settings["codes"],
+                Members.load(folder, encoder),
+                Fusion.from_dict(settings["fusion"]),
+                Datastore.load(folder / "cases", settings["codes"]),
+                encoder,
+                threshold=settings["threshold"],
+                version=settings["version"],
+                validation=settings["validation"],
+                clean_ids=settings["clean_ids"],
+                config=SuggesterConfig(**settings["shown"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder} does not fit this version: {error}") from error
+
+    # -- parts of a suggestion ----------------------------------------------------------------
+
+    def _suggestions(
+        self, emr: EMR, fused_K: Floats, said: Mapping[str, Floats]
+    ) -> tuple[Suggestion, ...]:
+        order = np.argsort(-fused_K, kind="stable")[: self.config.max_suggestions]
+        columns = [int(k) for k in order if fused_K[k] >= self.config.floor]
+        evidence = self.members.evidence(emr, [self.codes[k] for k in columns])
+        return tuple(
+            Suggestion(
+                code=self.codes[k],
+                confidence=float(fused_K[k]),
+                members={m: float(s[k]) for m, s in said.items() if s[k] >= self.config.floor},
+                evidence=merge_evidence(emr, evidence[self.codes[k]]),
+            )
+            for k in columns
+        )
+
+    def _similar(self, emrs: Sequence[EMR]) -> list[tuple[SimilarCase, ...]]:
+        k, network = self.config.similar, self.members.network
+        if network is not None:
+            z, store = network.embed(emrs), network.datastore
+        elif k and len(self._cases):
+            z, store = self._embed(emrs), self._cases
+        else:
+            return [()] * len(emrs)
+        return [tuple(store.similar(z[n], k, emr=emr)) for n, emr in enumerate(emrs)]
+
+    def _embed(self, emrs: Sequence[EMR]) -> npt.NDArray[np.float32]:
+        return embed_records(self._encoder, emrs)
+
+
+_SHOWN = ("max_suggestions", "floor", "similar")
+
+
+def embed_records(encoder: Encoder, emrs: Sequence[EMR]) -> npt.NDArray[np.float32]:
+    """One vector per EMR, from its free text, or its diagnosis names where it has none."""
+    return encoder.embed([emr.long_text or emr.diagnosis_text for emr in emrs])
+
+
+def version_name(number: int, noisy: Sequence[Coding], clean: Sequence[Coding]) -> str:
+    """For example "v3-1f09ac2e": a running number and a hash of the codings trained on."""
+    return f"v{number}-{data_hash([*noisy, *clean])[:8]}"

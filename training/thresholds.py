@@ -1,0 +1,104 @@
+"""From probabilities to ticked codes: one threshold, one per code, or one that keeps a promise.
+
+Shapes: N EMRs, K codes. A code is ticked where its probability is at or above the threshold.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from label_config.errors import ConfigError, DataError
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+DEFAULT = 0.5
+"""Where there is nothing to tune on."""
+
+
+def best_threshold(probs: Floats, targets: Bools) -> tuple[float, float]:
+    """The threshold of the highest F1 over all cells, and that F1.
+
+    Half way between the probabilities that it parts; DEFAULT and 0 without a positive.
+    """
+    flat, target = np.asarray(probs, float).ravel(), np.asarray(targets, bool).ravel()
+    positives = int(target.sum())
+    if not positives:
+        return DEFAULT, 0.0
+    order = np.argsort(-flat, kind="stable")
+    ranked, hits = flat[order], np.cumsum(target[order])
+    f1 = 2 * hits / (np.arange(1, len(flat) + 1) + positives)
+    ends_tie = np.append(ranked[:-1] > ranked[1:], True)  # equal probabilities are ticked together
+    best = int(np.where(ends_tie, f1, -1.0).argmax())
+    below = ranked[best + 1] if best + 1 < len(ranked) else 0.0
+    return float((ranked[best] + below) / 2), float(f1[best])
+
+
+def per_code_thresholds(probs_NK: Floats, targets_NK: Bools, *, shrinkage: float = 20.0) -> Floats:
+    """One threshold per code, shape (K,), pulled towards the global one.
+
+    `shrinkage` is how many positives it takes for a code's own threshold to count half.
+    """
+    if shrinkage < 0:
+        raise ConfigError(f"shrinkage needed 0 or more, got {shrinkage}")
+    overall, _ = best_threshold(probs_NK, targets_NK)
+    thresholds_K = np.full(probs_NK.shape[1], overall)
+    for k in range(probs_NK.shape[1]):
+        positives = int(targets_NK[:, k].sum())
+        if positives:
+            own, _ = best_threshold(probs_NK[:, k], targets_NK[:, k])
+            share = positives / (positives + shrinkage)
+            thresholds_K[k] = share * own + (1 - share) * overall
+    return thresholds_K
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """A threshold that misses no more than the promised share of true codes."""
+
+    threshold: float
+    missed: float
+    """Mean share of an EMR's true codes that were missed on the EMRs it was set on."""
+    candidates: float
+    """Mean number of ticked codes per EMR."""
+    precision: float
+    """Share of the ticked codes that were true: what to expect from the promise."""
+    kept: bool
+    """False if there are too few EMRs for the promise; every code is ticked then."""
+
+
+def promised_threshold(probs_NK: Floats, targets_NK: Bools, *, miss: float = 0.05) -> Promise:
+    """The highest threshold whose expected share of missed codes stays within `miss`.
+
+    Conformal risk control (Angelopoulos et al. 2024): with n EMRs that are exchangeable with the
+    ones to come, the risk R is bounded by n / (n + 1) * R(t) + 1 / (n + 1) <= miss. EMRs without a
+    code cannot miss one. Raises DataError without EMRs and ConfigError for a `miss` outside 0 to 1.
+    """
+    if not 0 < miss < 1:
+        raise ConfigError(f"the promised share of missed codes must lie inside 0 to 1, got {miss}")
+    n = len(probs_NK)
+    if n == 0:
+        raise DataError("a promise needs at least one EMR to be set on, got none")
+    counts_N = np.maximum(targets_NK.sum(axis=1), 1)
+    rows, columns = np.nonzero(targets_NK)
+    values, weight = probs_NK[rows, columns], 1.0 / counts_N[rows]
+    order = np.argsort(values, kind="stable")
+    values, missed = values[order], np.cumsum(weight[order]) / n
+    # at a threshold of exactly values[i], everything below it is missed
+    candidates = np.unique(values)
+    first = np.searchsorted(values, candidates)
+    risk = np.where(first > 0, missed[np.maximum(first - 1, 0)], 0.0)
+    allowed = candidates[n / (n + 1) * risk + 1 / (n + 1) <= miss]
+    threshold = float(allowed.max()) if len(allowed) else 0.0
+    ticked_NK = probs_NK >= threshold
+    true = int((ticked_NK & targets_NK).sum())
+    lost_N = (targets_NK & ~ticked_NK).sum(axis=1) / counts_N
+    return Promise(
+        threshold=threshold,
+        missed=float(lost_N.mean()),
+        candidates=float(ticked_NK.sum(axis=1).mean()),
+        precision=true / max(1, int(ticked_NK.sum())),
+        kept=bool(len(allowed)),
+    )
