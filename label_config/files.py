@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -200,9 +201,10 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON, whole or not at all."""
+    """Write indented JSON, whole or not at all; NaN and infinity, which JSON lacks, become null."""
     with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        text = json.dumps(_finite(value), ensure_ascii=False, indent=1, allow_nan=False)
+        temporary.write_text(text + "\n", "utf-8")
 
 
 def data_hash(records: Iterable[EMR] | Iterable[Coding]) -> str:
@@ -252,6 +254,14 @@ class _Taker:
         if any(not isinstance(item, str) for item in items):
             raise DataError(f"{name} must be a list of texts")
         return items
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(part) for key, part in value.items()}
+    return [_finite(part) for part in value] if isinstance(value, list | tuple) else value
 
 
 def _as_dict(value: Any) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The record as HTML, and the one place where its characters are counted.
 
 A page is one `<div>` with a `<section>` per text, each `<h4>name</h4><p>text</p>`, so every text is
-exactly one text node. Label Studio addresses a region by the node's XPath and by UTF-16 units inside
-the node, and beside that by code points in the whole page; `EvidenceSpan` counts code points.
+exactly one text node. Label Studio addresses a region by the node's XPath and by UTF-16 units
+inside the node, and beside that by code points in the whole page; `EvidenceSpan` counts code
+points.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ class DemoConfig:
     """What the demo plays."""
 
     folder: Path = Path("demo-data")
-    emrs: int = 800
+    emrs: int = 600
     """EMRs of the hospital; a fifth of its patients is held back for the evaluation."""
     codes: int = 50
     quota: int = 3

@@ -61,6 +61,7 @@ def auto_label(workspace: Workspace, *, progress: Progress) -> list[Coding]:
     progress("mapping names", 0, 1)
     codings = mapper.auto_label(emrs)
     workspace.write_noisy(codings)
+    mapper.save(workspace.names_folder)
     progress("mapping names", 1, 1)
     return codings
 
@@ -166,13 +167,16 @@ def train_model(
     registry = Registry(workspace.models_folder)
     emrs, noisy = workspace.read_pool(), workspace.read_noisy()
     clean = [c for c in workspace.read_clean() if c.quality == "clean"]
+    encoder = load_encoder()
+    names = NameMapper.load(workspace.names_folder, encoder)
     model = Suggester.train(
         emrs,
         noisy,
         clean,
         codes=workspace.config.codes,
         taxonomy=workspace.taxonomy,
-        encoder=load_encoder(),
+        encoder=encoder,
+        names=names if tuple(names.codes) == workspace.config.codes else None,
         raw=emrs,
         config=config or suggester_config(workspace, has_clean=bool(clean)),
         progress=progress,

@@ -113,6 +113,11 @@ class Workspace:
         """One folder per model version."""
         return self.folder / "models"
 
+    @property
+    def names_folder(self) -> Path:
+        """The name mapper that wrote the noisy codes."""
+        return self.folder / "names"
+
     @cached_property
     def taxonomy(self) -> Taxonomy:
         """The code tree that the code set is cut from."""

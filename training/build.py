@@ -67,6 +67,7 @@ def build(
     config: SuggesterConfig,
     raw: Sequence[EMR] = (),
     synonyms: Mapping[str, Iterable[str]] | None = None,
+    names: NameMapper | None = None,
     number: int = 1,
     progress: Progress | None = None,
 ) -> Suggester:
@@ -76,11 +77,12 @@ def build(
     corpus = Corpus.match(emrs, noisy, clean)
     say = progress or (lambda what, done, total: None)
 
-    say("names", 0, 1)
-    names = [d.name for emr in emrs for d in emr.diagnoses]
-    mapper = NameMapper.fit(
-        names, taxonomy, codes, encoder, config=config.similarity, synonyms=synonyms
-    )
+    if names is None:
+        say("names", 0, 1)
+        entered = [d.name for emr in emrs for d in emr.diagnoses]
+        names = NameMapper.fit(
+            entered, taxonomy, codes, encoder, config=config.similarity, synonyms=synonyms
+        )
     say("lexicon", 0, 1)
     lexicon = Lexicon.fit(
         [*corpus.noisy_emrs, *corpus.clean_emrs],
@@ -90,7 +92,7 @@ def build(
         config=config.lexicon,
         synonyms=synonyms,
     )
-    members = Members(mapper, lexicon, _sparse(corpus, codes, config, progress))
+    members = Members(names, lexicon, _sparse(corpus, codes, config, progress))
 
     with TemporaryDirectory() as cache:
         network = _NetworkTrainer(corpus, raw, codes, taxonomy, encoder, config, Path(cache), say)

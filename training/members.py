@@ -22,7 +22,7 @@ from training.sparse import SparseModel
 Floats = npt.NDArray[np.float64]
 MEMBERS = ("names", "lexicon", "sparse", "network", "knn")
 _EMRS_AT_ONCE = 128
-"""Few enough that the network's two readings of an EMR share one pass of the encoder."""
+"""Few enough to keep the features of all of them in memory."""
 
 
 @dataclass(slots=True)
@@ -109,10 +109,11 @@ def network_scores(network: Network, emrs: Sequence[EMR]) -> dict[str, Floats]:
     probs, votes = [], []
     for start in range(0, len(emrs), _EMRS_AT_ONCE):
         part = emrs[start : start + _EMRS_AT_ONCE]
-        probs.append(network.predict(part))
+        probs_NK, z_NH = network.read(part)
+        probs.append(probs_NK)
         ids = [emr.emr_id for emr in part]
         knn = network.knn
-        votes.append(network.datastore.knn_probs(network.embed(part), knn.k, knn.tau, emr_ids=ids))
+        votes.append(network.datastore.knn_probs(z_NH, knn.k, knn.tau, emr_ids=ids))
     shape = (len(emrs), len(network.codes))
     return {
         "network": np.concatenate([np.zeros((0, shape[1])), *probs]).astype(np.float64),

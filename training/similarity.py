@@ -286,9 +286,7 @@ class NameMapper:
         chars_NM = self._chars_similarity(keys)
         similarity_NM: Floats = np.float32(1 - self.blend) * chars_NM
         if self.blend > 0:
-            moved_ND = apply_layer(
-                self.encoder.embed(keys), self._layer_DD, self._strength
-            )
+            moved_ND = apply_layer(self.encoder.embed(keys), self._layer_DD, self._strength)
             own_MD = apply_layer(self._raw_MD, self._layer_DD, self._strength)
             similarity_NM += self.blend * (moved_ND @ own_MD.T)
         top = self._top(similarity_NM, chars_NM)

@@ -30,7 +30,7 @@ from training.fusion import Fusion, FusionConfig
 from training.highlight import merge_evidence
 from training.lexicon import LexiconConfig
 from training.members import Members
-from training.similarity import SimilarityConfig
+from training.similarity import NameMapper, SimilarityConfig
 from training.sparse import SparseConfig
 from training.stages import StagesConfig
 from training.thresholds import DEFAULT
@@ -126,14 +126,16 @@ class Suggester:
         config: SuggesterConfig | None = None,
         raw: Sequence[EMR] = (),
         synonyms: Mapping[str, Iterable[str]] | None = None,
+        names: NameMapper | None = None,
         number: int = 1,
         progress: Any = None,
     ) -> Suggester:
         """Train every member on `emrs` and their noisy and clean codings, matched by emr_id.
 
-        `raw` are EMRs without codings, read by the network's first stage; `synonyms` maps a code to
-        further names. `number` becomes part of the version. Codes outside `codes` are ignored, as
-        are codings marked "bad". Raises ConfigError without EMRs or codes.
+        `raw` are EMRs read by the network's first stage, which needs no codings; `synonyms` maps a
+        code to further names; `names` is a mapper fitted before, which saves its time. `number`
+        becomes part of the version. Codes outside `codes` are ignored, as are codings marked
+        "bad". Raises ConfigError without EMRs or codes.
         """
         from training.build import build  # the whole of training; serving does without
 
@@ -147,6 +149,7 @@ class Suggester:
             config=config or SuggesterConfig(),
             raw=raw,
             synonyms=synonyms,
+            names=names,
             number=number,
             progress=progress,
         )

@@ -47,7 +47,7 @@ def demo(
     once: Annotated[
         bool, typer.Option("--once", help="Simulated coders do the work; print a table; exit.")
     ] = False,
-    emrs: Annotated[int, typer.Option(min=50, help="EMRs of the simulated hospital.")] = 800,
+    emrs: Annotated[int, typer.Option(min=50, help="EMRs of the simulated hospital.")] = 600,
     quota: Annotated[int, typer.Option(min=1, help="Clean EMRs wanted per code.")] = 3,
     batch: Annotated[int, typer.Option(min=1, help="EMRs per batch.")] = 25,
     seed: Annotated[int, typer.Option(help="Same seed, same hospital.")] = 0,
