@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import statistics
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,31 @@ def show(title: str, rows: Sequence[Row], json_file: Path | None = None) -> None
     console.print(table)
     if json_file is not None:
         write_json(json_file, {"title": title, "rows": [dict(row) for row in rows]})
+
+
+def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One row per setting: the median over its seeds, and the range of what differs.
+
+    A setting is what stands before "seed" in a row, and every text after it.
+    """
+    groups: dict[tuple[Any, ...], list[Row]] = {}
+    for row in rows:
+        names = list(row)
+        settings = names[: names.index("seed")] if "seed" in row else []
+        key = tuple((n, row[n]) for n in names if n in settings or isinstance(row[n], str | bool))
+        groups.setdefault(key, []).append(row)
+    return [{**dict(key), **_medians(group, dict(key))} for key, group in groups.items()]
+
+
+def _medians(rows: Sequence[Row], setting: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name in rows[0]:
+        values = [r[name] for r in rows if isinstance(r.get(name), int | float)]
+        if name == "seed" or name in setting or not values:
+            continue
+        middle, low, high = statistics.median(values), min(values), max(values)
+        found[name] = middle if low == high else f"{_cell(middle)} ({_cell(low)}-{_cell(high)})"
+    return found
 
 
 def experiment_json(

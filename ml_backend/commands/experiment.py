@@ -26,6 +26,9 @@ def experiment(
     name: Annotated[str, typer.Argument(help="Which one; an unknown name lists them.")],
     quick: QuickOption = False,
     seeds: Annotated[int, typer.Option(min=1, help="How many repeats.")] = 5,
+    first_seed: Annotated[
+        int, typer.Option(min=0, help="Seeds below 100 were looked at while tuning.")
+    ] = 100,
     data: Annotated[
         Path | None, typer.Option(help="A real corpus to add, if it takes one.")
     ] = None,
@@ -34,8 +37,9 @@ def experiment(
     """Run an experiment: a question about quality, answered over several seeds."""
     from simulator.experiment import EXPERIMENTS
 
+    numbers = range(first_seed, first_seed + seeds)
     options = {} if data is None else {"data": data}
-    _run("experiment", EXPERIMENTS, name, json_file, quick=quick, seeds=range(seeds), **options)
+    _run("experiment", EXPERIMENTS, name, json_file, quick=quick, seeds=numbers, **options)
 
 
 def bench(
@@ -58,7 +62,7 @@ def _run(
         result = known[name](
             **options, progress=lambda done, total: progress(f"{kind} {name}", done, total)
         )
-    table.show(f"{kind} {name}", result.rows)
+    table.show(f"{kind} {name}, median (range) over seeds", table.over_seeds(result.rows))
     table.show("goals", result.goals)
     if json_file is not None:
         command = " ".join(["clinicoco", *sys.argv[1:]])

@@ -1,0 +1,234 @@
+"""The examination sections: specialist condition, auxiliary examination and course notes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from simulator.knowledge import VITALS, Signs
+from simulator.phrase import Phrase, Value, pick
+from simulator.sections import pad, say
+from simulator.visit import FAMILY_SCORE, LEAF_SCORE, Story, Visit
+from simulator.writer import Bit, SectionWriter
+
+
+def write_signs(writer: SectionWriter, visit: Visit, size: int) -> None:
+    """Specialist condition: vital signs, the diseases' signs, and normal findings elsewhere."""
+    rng, frame = visit.rng, visit.wording.frames[visit.bank]["signs"][0]
+    _write_vitals(writer, visit, rng)
+    shown: list[list[Bit]] = []
+    owner: dict[str, str] = {}
+    for story in visit.stories:
+        chance = 0.85 if story.principal else 0.35
+        for score, shows in _shows(story):
+            for system, phrases in shows.signs.items():
+                if owner.setdefault(system, story.code) == story.code and rng.random() < chance:
+                    shown.append(visit.bits(phrases, story.code, score, rng, 1))
+    normal = [
+        finding
+        for system, findings in visit.wording.normal_signs.items()
+        if system not in owner
+        for finding in findings
+    ]
+    stems = visit.flags.union(*(p.stems for p in visit.said))
+    before = int(len(normal) * 0.4)
+    for position, finding in enumerate(normal):
+        if position == before:
+            _write_all(writer, visit, shown)
+            shown = []
+        fits = not finding.unless & stems and not finding.phrase.denies(visit.said)
+        if writer.size < size and fits:
+            writer.say(frame, {"items": Bit(visit.fill(finding.phrase, rng))})
+    _write_all(writer, visit, shown)
+
+
+def _write_all(writer: SectionWriter, visit: Visit, shown: Sequence[list[Bit]]) -> None:
+    for items in shown:
+        if visit.style.by_line:
+            writer.line()
+        writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": items})
+
+
+def _write_vitals(writer: SectionWriter, visit: Visit, rng: Random) -> None:
+    found: dict[str, tuple[Value, str, float]] = {}
+    for story in visit.stories:
+        for score, shows in _shows(story):
+            for key, value in shows.vitals.items():
+                found.setdefault(key, (value, story.code, score))
+    items: list[Bit] = []
+    pressure: list[Bit] = []
+    for key in VITALS:
+        name, healthy = visit.wording.vitals[key]
+        if key == "weight" and visit.age < 18:
+            continue
+        value, code, score = found.get(key, (healthy, "", 0.0))
+        shown = healthy.show(value.draw(rng) if code else _within(healthy, rng))
+        label = name.wording(visit.bank, rng)
+        if key == "systolic":
+            pressure = [Bit(f"{label} {shown}/", code, score)]
+        elif key == "diastolic":
+            upper = pressure[0]
+            owner, its_score = (upper.code, upper.score) if upper.code else (code, score)
+            items.append(Bit(f"{upper.text}{shown}{_unit(healthy, visit, rng)}", owner, its_score))
+        else:
+            items.append(Bit(f"{label} {shown}{_unit(healthy, visit, rng)}", code, score))
+    writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": items})
+
+
+def write_tests(writer: SectionWriter, visit: Visit, size: int) -> None:
+    """Auxiliary examination: abnormal values and films first, then normal panels."""
+    rng = visit.rng
+    measured: set[str] = set()
+    abnormal = {
+        name.a[0]
+        for story in visit.stories
+        for _, shows in _shows(story)
+        for name, value in shows.tests.items()
+        if not value.normal(value.mean)
+    }
+    for story in visit.stories:
+        chance = 0.8 if story.principal else 0.3
+        items: list[Bit] = []
+        for score, shows in _shows(story):
+            for name, value in shows.tests.items():
+                if name.a[0] in abnormal and value.normal(value.mean):
+                    continue
+                if name.a[0] not in measured and rng.random() < chance:
+                    measured.add(name.a[0])
+                    items.append(_measured(name, value, story.code, score, visit, rng))
+        if items:
+            _new_line(writer, visit)
+            say(writer, visit, "test", rng, items=items)
+    methods: set[str] = set()
+    for story in visit.stories:
+        _write_imaging(writer, visit, story, methods, rng)
+    _write_normal(writer, visit, measured, methods, size, rng)
+
+
+def _write_imaging(
+    writer: SectionWriter, visit: Visit, story: Story, methods: set[str], rng: Random
+) -> None:
+    own, shared = story.condition.leaf.shows.imaging, story.condition.family.shows.imaging
+    chance = 0.8 if story.principal else 0.3
+    for method in dict.fromkeys((*own, *shared)):
+        if method in methods or rng.random() >= chance:
+            continue
+        methods.add(method)
+        items = [
+            *visit.bits(own.get(method, ()), story.code, LEAF_SCORE, rng, 1),
+            *visit.bits(shared.get(method, ()), story.code, FAMILY_SCORE, rng, 1),
+        ]
+        _new_line(writer, visit)
+        date = f"{1 + int(rng.random() * 12):02d}-{1 + int(rng.random() * 28):02d}"
+        say(writer, visit, "imaging", rng, method=method, items=items, date=date)
+        if story.name and rng.random() < 0.15:
+            say(writer, visit, "named_finding", rng, name=story.bit())
+
+
+def _write_normal(
+    writer: SectionWriter,
+    visit: Visit,
+    measured: set[str],
+    methods: set[str],
+    size: int,
+    rng: Random,
+) -> None:
+    owned_tests = {
+        name.a[0] for story in visit.stories for _, shows in _shows(story) for name in shows.tests
+    }
+    owned_methods = {
+        m for story in visit.stories for _, shows in _shows(story) for m in shows.imaging
+    }
+    stems = visit.flags.union(*(p.stems for p in visit.said))
+    groups: list[tuple[str, Phrase]] = [("panel", group) for group in visit.wording.panel]
+    groups += [("imaging", Phrase.parse(m, "method")) for m in visit.wording.normal_imaging]
+    rng.shuffle(groups)
+    for kind, group in groups:
+        if writer.size >= size:
+            return
+        if kind == "panel":
+            tests = visit.wording.panel[group]
+            items = [
+                _measured(name, value, "", 0.0, visit, rng)
+                for name, value in tests.items()
+                if name.a[0] not in owned_tests and name.a[0] not in measured
+            ]
+            if items:
+                head = group.wording(visit.bank, rng) + visit.wording.label
+                _new_line(writer, visit)
+                say(writer, visit, "test", rng, items=[Bit(head + items[0].text), *items[1:]])
+        elif group.a[0] not in owned_methods and group.a[0] not in methods:
+            finding = pick(visit.wording.normal_imaging[group.a[0]], rng)
+            if finding.unless & stems:
+                continue
+            phrase = finding.phrase
+            _new_line(writer, visit)
+            say(
+                writer,
+                visit,
+                "imaging",
+                rng,
+                method=group.a[0],
+                items=Bit(visit.fill(phrase, rng)),
+                date=f"{1 + int(rng.random() * 12):02d}-{1 + int(rng.random() * 28):02d}",
+            )
+
+
+def write_course(writer: SectionWriter, visit: Visit, notes: int, size: int) -> None:
+    """Course notes: entries of about `size` each that copy the first ones forward."""
+    rng, principal = visit.rng, visit.stories[0]
+    copied = visit.findings(principal, rng, 2, leaf=0.5)
+    treated = visit.drugs(principal, rng, 1)
+    named = tuple(story for story in visit.stories if story.name)
+    states = visit.wording.fillers[visit.bank]["course_state"]
+    for note in range(notes):
+        if note:
+            writer.line()
+        start = writer.size
+        state = "".join(pick(states, rng).frame.parts)
+        say(writer, visit, "course_day", rng, n=str(2 + note * 3), state=state)
+        say(writer, visit, "course_same", rng, items=copied)
+        if treated and rng.random() < 0.7:
+            say(writer, visit, "treated_on", rng, drugs=treated)
+        if named and rng.random() < 0.5:
+            say(writer, visit, "course_named", rng, name=pick(named, rng).bit())
+        pad(writer, visit, "course", start + size, rng)
+
+
+def _shows(story: Story) -> tuple[tuple[float, Signs], tuple[float, Signs]]:
+    """What the leaf shows, then what its family shows, each with its evidence score."""
+    return (
+        (LEAF_SCORE, story.condition.leaf.shows),
+        (FAMILY_SCORE, story.condition.family.shows),
+    )
+
+
+def _measured(
+    name: Phrase, value: Value, code: str, score: float, visit: Visit, rng: Random
+) -> Bit:
+    drawn = value.draw(rng) if code else _within(value, rng)
+    mark = ""
+    if value.high is not None and drawn > value.high:
+        mark = visit.style.high
+    elif value.low is not None and drawn < value.low:
+        mark = visit.style.low
+    text = f"{name.wording(visit.bank, rng)} {value.show(drawn)}{_unit(value, visit, rng)}{mark}"
+    return Bit(text, code, score)
+
+
+def _within(value: Value, rng: Random) -> float:
+    drawn = value.draw(rng)
+    if value.low is not None:
+        drawn = max(value.low, drawn)
+    return drawn if value.high is None else min(value.high, drawn)
+
+
+def _unit(value: Value, visit: Visit, rng: Random) -> str:
+    if not value.unit or rng.random() < visit.style.drops_units:
+        return ""
+    return value.unit if value.unit in "%℃" else f" {value.unit}"
+
+
+def _new_line(writer: SectionWriter, visit: Visit) -> None:
+    if visit.style.by_line:
+        writer.line()

@@ -1,0 +1,247 @@
+"""Patients and what they have: sex, age, chronic diseases and the codes of each admission."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from random import Random
+
+from label_config.errors import ConfigError
+from label_config.record import Sex
+from simulator.knowledge import Family, Leaf, Pack
+
+ADMISSIONS = (1, 1, 2, 1, 1, 3, 1, 1, 2, 1, 4, 1, 1, 2, 1)
+"""How often the patients of one round come; the round then starts again with other patients."""
+_ROUND = sum(ADMISSIONS)
+_STARTS = tuple(accumulate(ADMISSIONS, initial=0))
+ZIPF_EXPONENT = 1.0
+TRIES = 60
+PARTNER_SHARE = 0.35
+"""Share of further diagnoses that come from the comorbidity graph, the others from Zipf's law."""
+CALIBRATION_PATIENTS = 500
+CALIBRATION_ROUNDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One gold code of an admission."""
+
+    family: Family
+    leaf: Leaf
+    known: bool
+    """It was there before: its story stands in the past history."""
+
+    @property
+    def code(self) -> str:
+        """The leaf's code."""
+        return self.leaf.code
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What stays the same from one admission to the next."""
+
+    number: int
+    sex: Sex
+    age: float
+    """Years at the first admission."""
+    anchor: Condition
+    """The reason for the first admission."""
+    chronic: tuple[Condition, ...]
+
+
+def visit_of(index: int) -> tuple[int, int]:
+    """EMR index -> (patient number, number of earlier admissions)."""
+    rounds, place = divmod(index, _ROUND)
+    slot = bisect(_STARTS, place) - 1
+    return rounds * len(ADMISSIONS) + slot, place - _STARTS[slot]
+
+
+class Population:
+    """Draws patients and admissions for one code set.
+
+    The reason for admission follows Zipf's law over the codes' frequency ranks,
+    P(rank r) ∝ r^-1, as far as sex and age allow.
+    """
+
+    def __init__(self, pack: Pack, codes: Sequence[str], *, mean_codes: float) -> None:
+        """`codes`: the most frequent first. Raises ConfigError for a set that cannot be drawn."""
+        if len(codes) < 2:
+            raise ConfigError(f"a hospital needs at least 2 codes, got {len(codes)}")
+        self.mean_codes = mean_codes
+        self._conditions = [Condition(*pack.by_code[code], known=False) for code in codes]
+        zipf = [(rank + 1) ** -ZIPF_EXPONENT for rank in range(len(codes))]
+        self._cumulative = list(accumulate(zipf))
+        members: dict[str, list[tuple[Condition, float]]] = {}
+        for condition, weight in zip(self._conditions, zipf, strict=True):
+            members.setdefault(condition.family.id, []).append((condition, weight))
+        self._members = {
+            key: ([c for c, _ in rows], list(accumulate(w for _, w in rows)))
+            for key, rows in members.items()
+        }
+        self._background = [
+            rows[0][0].family for rows in members.values() if rows[0][0].family.background
+        ]
+        self._chance = {family.id: family.background for family in self._background}
+        self._partners = {
+            rows[0][0].family.id: _cumulative_odds(rows[0][0].family, members)
+            for rows in members.values()
+        }
+        for _ in range(CALIBRATION_ROUNDS):
+            self._calibrate()
+
+    def patient(self, number: int, rng: Random) -> Patient:
+        """A new patient: the first admission's reason gives the likely sex and age."""
+        anchor = self._by_zipf(rng)
+        family = anchor.family
+        sex: Sex = "female" if rng.random() < family.female else "male"
+        age = round(family.age.draw(rng), 1)
+        chronic: list[Condition] = []
+        taken = [family]
+        for other in self._background:
+            chance = self._chance[other.id] * _age_fit(other, age) if other.fits(sex, age) else 0
+            chance *= min(1.6, max(family.odds.get(other.id, 1.0), other.odds.get(family.id, 1.0)))
+            if rng.random() < chance and _compatible(other, taken):
+                chronic.append(self._leaf_of(other.id, rng, known=True))
+                taken.append(other)
+        for _ in range(_poisson(0.22 * self.mean_codes, rng)):
+            condition = self._fitting(rng, sex, age, taken, chronic=True)
+            if condition is not None:
+                known = not condition.leaf.acute
+                chronic.append(Condition(condition.family, condition.leaf, known))
+                taken.append(condition.family)
+        return Patient(number, sex, age, anchor, tuple(chronic))
+
+    def admission(self, patient: Patient, earlier: int, rng: Random) -> list[Condition]:
+        """The conditions of one admission, the principal one first."""
+        age = self.age(patient, earlier)
+        principal = patient.anchor
+        if earlier and rng.random() < 0.6:
+            taken = [c.family for c in patient.chronic]
+            fitting = self._fitting(rng, patient.sex, age, taken, as_partner=False)
+            principal = fitting or principal
+        conditions = [principal, *patient.chronic]
+        if principal.family.chronic and earlier and not principal.leaf.acute:
+            conditions[0] = Condition(principal.family, principal.leaf, known=True)
+        taken = [c.family for c in conditions]
+        wanted = 2 + _poisson(self.mean_codes - 2.0, rng)
+        while len(conditions) < wanted:
+            partner = self._partner(rng, conditions, patient.sex, age, taken)
+            if partner is None:
+                break
+            conditions.append(partner)
+            taken.append(partner.family)
+        return conditions
+
+    def age(self, patient: Patient, earlier: int) -> float:
+        """Age at an admission, one year after the other, within what the anchor allows."""
+        limits = [c.family.age.high for c in (patient.anchor, *patient.chronic)]
+        return min(patient.age + earlier, *limits, 105.0)
+
+    def _calibrate(self) -> None:
+        """Move the chances so that each background family stands in its share of admissions."""
+        counts = dict.fromkeys(self._chance, 0)
+        for number in range(CALIBRATION_PATIENTS):
+            rng = Random(f"calibration/{number}")
+            patient = self.patient(number, rng)
+            for family_id in {c.family.id for c in (patient.anchor, *patient.chronic)}:
+                if family_id in counts:
+                    counts[family_id] += 1
+        for family in self._background:
+            share = max(counts[family.id], 1) / CALIBRATION_PATIENTS
+            chance = self._chance[family.id] * family.background / share
+            self._chance[family.id] = min(1.0, max(0.001, chance))
+
+    def _by_zipf(self, rng: Random) -> Condition:
+        return self._conditions[bisect(self._cumulative, rng.random() * self._cumulative[-1])]
+
+    def _leaf_of(self, family_id: str, rng: Random, *, known: bool = False) -> Condition:
+        conditions, cumulative = self._members[family_id]
+        found = conditions[bisect(cumulative, rng.random() * cumulative[-1])]
+        return Condition(found.family, found.leaf, known and not found.leaf.acute)
+
+    def _partner(
+        self, rng: Random, present: list[Condition], sex: str, age: float, taken: list[Family]
+    ) -> Condition | None:
+        if rng.random() < PARTNER_SHARE:
+            family = present[int(rng.random() * len(present))].family
+            ids, cumulative = self._partners[family.id]
+            if ids:
+                found = self._leaf_of(ids[bisect(cumulative, rng.random() * cumulative[-1])], rng)
+                if (
+                    found.family.fits(sex, age)
+                    and not found.family.background
+                    and _compatible(found.family, taken)
+                ):
+                    return found
+        return self._fitting(rng, sex, age, taken)
+
+    def _fitting(
+        self,
+        rng: Random,
+        sex: str,
+        age: float,
+        taken: list[Family],
+        *,
+        chronic: bool = False,
+        as_partner: bool = True,
+    ) -> Condition | None:
+        """A condition that sex, age and the others allow; None after TRIES vain draws."""
+        for _ in range(TRIES):
+            found = self._by_zipf(rng)
+            family = found.family
+            if chronic and not family.chronic:
+                continue
+            if (
+                family.fits(sex, age)
+                and rng.random() < _age_fit(family, age)
+                and _compatible(family, taken)
+                and not (family.background and as_partner)
+            ):
+                return found
+        return None
+
+
+def _cumulative_odds(
+    family: Family, members: dict[str, list[tuple[Condition, float]]]
+) -> tuple[list[str], list[float]]:
+    ids = [key for key in family.odds if key in members]
+    weights = [family.odds[key] * math.sqrt(sum(w for _, w in members[key])) for key in ids]
+    return ids, list(accumulate(weights))
+
+
+def _compatible(family: Family, taken: list[Family]) -> bool:
+    """Whether a family may join those present, of which the first is the reason for admission."""
+    for other in taken:
+        if other is family or other.id in family.never_with or family.id in other.never_with:
+            return False
+    reason = taken[0] if taken else family
+    if family.id in reason.odds or reason.id in family.odds:
+        return True
+    if family.chapter in EPISODES:
+        return family.chapter == reason.chapter
+    return reason.chapter != "O" or family.chronic
+
+
+EPISODES = "OST"
+"""Pregnancy and injury: present only when they, or what goes with them, are why one came."""
+
+
+def _age_fit(family: Family, age: float) -> float:
+    """1 at the usual age, falling to both sides; chronic diseases stay with the old."""
+    distance = (age - family.age.mean) / family.age.sd
+    if family.chronic and distance > 0:
+        return 1.0
+    return math.exp(-0.5 * distance * distance)
+
+
+def _poisson(mean: float, rng: Random) -> int:
+    """Knuth's method; means here are small."""
+    limit, product, count = math.exp(-max(mean, 0.0)), rng.random(), 0
+    while product > limit:
+        product *= rng.random()
+        count += 1
+    return count

@@ -1,0 +1,210 @@
+"""Quality simulator: vague, wrong, missing and extra diagnosis names, each at its own rate.
+
+    vague     an informal name of a true ancestor of the gold code
+    wrong     a name of a true sibling: same parent, same level
+    missing   the name is deleted
+    extra     the name of an unrelated code of the code set is added
+
+Rates are shares of the gold codes. Every kind draws from its own seed, so that changing one rate
+leaves the others' draws alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Literal
+
+from label_config.errors import ConfigError
+from label_config.record import EMR, Diagnosis
+from label_config.taxonomy import Taxonomy
+from simulator.hospital import SimulatedEMR
+from simulator.knowledge import Leaf, Pack
+from simulator.phrase import Bank, Phrase, pick
+
+ErrorKind = Literal["vague", "wrong", "missing", "extra"]
+KINDS: tuple[ErrorKind, ...] = ("vague", "wrong", "missing", "extra")
+
+
+@dataclass(frozen=True)
+class NoiseRates:
+    """How often each kind of error befalls a diagnosis name."""
+
+    vague: float = 0.0
+    """Share of gold codes entered under an upper level's informal name."""
+    wrong: float = 0.0
+    """Share entered under a sibling's name."""
+    missing: float = 0.0
+    """Share not entered at all."""
+    extra: float = 0.0
+    """Names of unrelated codes added, per gold code."""
+    standard: float = 0.51
+    """Share of the right names written as the standard title, the others informally."""
+
+    def __post_init__(self) -> None:
+        for key in (*KINDS, "standard"):
+            if not 0.0 <= getattr(self, key) <= 1.0:
+                raise ConfigError(f"{key} must lie in 0 to 1, got {getattr(self, key)}")
+        if self.vague + self.wrong + self.missing > 1.0:
+            raise ConfigError(
+                "vague, wrong and missing exclude each other and must sum to at most 1, got "
+                f"{self.vague + self.wrong + self.missing:g}"
+            )
+
+
+PRESETS: dict[str, NoiseRates] = {
+    "clean": NoiseRates(),
+    "nhc2020": NoiseRates(vague=0.09, wrong=0.09, missing=0.12),
+    "omits18": NoiseRates(missing=0.18),
+    "adds15": NoiseRates(extra=0.15),
+    "careless": NoiseRates(vague=0.15, wrong=0.10, missing=0.18, extra=0.15),
+}
+"""`nhc2020` spoils 30 % of the names; `omits18` and `adds15` are real coders' habits."""
+
+
+@dataclass(frozen=True, slots=True)
+class NameError_:  # noqa: N801  (the paper speaks of name errors; NameError is Python's)
+    """One error that was put into an EMR's diagnosis names."""
+
+    emr_id: str
+    position: int | None
+    """Place among the degraded names, from 0; None for a missing one."""
+    gold_code: str | None
+    """The code whose name it should be; None for an extra one."""
+    kind: ErrorKind
+    name_code: str | None
+    """The code that the name written really belongs to; None for a missing one."""
+
+
+@dataclass(frozen=True)
+class CodedName:
+    """A diagnosis name as degraded, with the gold code behind it (None: extra)."""
+
+    name: str
+    gold_code: str | None
+    kind: ErrorKind | None = field(default=None)
+    name_code: str | None = field(default=None)
+
+
+def degrade(
+    simulated: SimulatedEMR,
+    rates: NoiseRates,
+    pack: Pack,
+    taxonomy: Taxonomy | None = None,
+    seed: int = 0,
+    *,
+    codes: Sequence[str] | None = None,
+    bank: Bank = "A",
+) -> tuple[EMR, list[NameError_]]:
+    """The EMR with its diagnosis names degraded, and every error that was made.
+
+    `codes` is the code set that extra names come from, by default all of the pack.
+    """
+    taxonomy = taxonomy or pack.taxonomy
+    writer = _NameWriter(pack, taxonomy, codes or pack.codes, rates, bank)
+    gold = simulated.gold
+    draws = {kind: Random(f"{seed}/{kind}/{gold.emr_id}") for kind in KINDS}
+    words = Random(f"{seed}/words/{gold.emr_id}")
+    coded: list[CodedName | None] = [
+        writer.name(code, {kind: rng.random() for kind, rng in draws.items()}, words)
+        for code in gold.codes
+    ]
+    added = sum(draws["extra"].random() < rates.extra for _ in gold.codes)
+    coded += [writer.unrelated(gold.codes, words) for _ in range(added)]
+    return _assembled(simulated.emr, gold.codes, coded)
+
+
+class _NameWriter:
+    """Names codes rightly, vaguely or wrongly."""
+
+    def __init__(
+        self, pack: Pack, taxonomy: Taxonomy, codes: Sequence[str], rates: NoiseRates, bank: Bank
+    ) -> None:
+        self.pack, self.taxonomy, self.rates, self.bank = pack, taxonomy, rates, bank
+        self.codes = tuple(codes)
+        self._listed = frozenset(self.codes)
+
+    def name(self, code: str, drawn: dict[ErrorKind, float], rng: Random) -> CodedName | None:
+        """The entry for a gold code; None when it goes missing."""
+        rates = self.rates
+        if drawn["missing"] < rates.missing:
+            return None
+        if drawn["wrong"] < _share(rates.wrong, 1.0 - rates.missing):
+            sibling = self._sibling(code, rng)
+            if sibling is not None:
+                return CodedName(self._any_name(sibling, rng), code, "wrong", sibling)
+        elif drawn["vague"] < _share(rates.vague, 1.0 - rates.missing - rates.wrong):
+            name, ancestor = self._vague(code, rng)
+            return CodedName(name, code, "vague", ancestor)
+        return CodedName(self._right(code, rng), code)
+
+    def unrelated(self, gold: Sequence[str], rng: Random) -> CodedName | None:
+        """A name of a code of another category; None when the set holds no such code."""
+        taken = {self.taxonomy.category(code) for code in gold}
+        for _ in range(50):
+            code = pick(self.codes, rng)
+            if self.taxonomy.category(code) not in taken:
+                return CodedName(self._right(code, rng), None, "extra", code)
+        return None
+
+    def _right(self, code: str, rng: Random) -> str:
+        leaf = self.pack.by_code[code][1]
+        if rng.random() < self.rates.standard:
+            return leaf.title
+        return self._informal(leaf, rng)
+
+    def _informal(self, leaf: Leaf, rng: Random) -> str:
+        """The shortest of five: whoever fills in a list is in a hurry."""
+        drawn = [pick(leaf.names, rng).wording(self.bank, rng) for _ in range(5)]
+        return min(drawn, key=len)
+
+    def _sibling(self, code: str, rng: Random) -> str | None:
+        """A sibling, most often one that the hospital uses too."""
+        siblings = self.taxonomy.siblings(code)
+        own = tuple(s for s in siblings if s in self._listed)
+        if own and rng.random() < 0.8:
+            return pick(own, rng)
+        return pick(siblings, rng) if siblings else None
+
+    def _any_name(self, code: str, rng: Random) -> str:
+        if code in self.pack.by_code:
+            return self._right(code, rng)
+        return pick(self.taxonomy.names(code), rng)
+
+    def _vague(self, code: str, rng: Random) -> tuple[str, str]:
+        """An informal name of an ancestor, the nearer the likelier, and that ancestor."""
+        family = self.pack.by_code[code][0]
+        ancestors = self.taxonomy.ancestors(code)
+        known = [(a, family.vague[a]) for a in ancestors if a in family.vague]
+        if not known:
+            ancestor = ancestors[0]
+            return self.taxonomy.title(ancestor), ancestor
+        nearest = 0 if rng.random() < 0.7 else int(rng.random() * len(known))
+        ancestor, names = known[nearest]
+        phrase: Phrase = pick(names, rng)
+        return phrase.wording(self.bank, rng), ancestor
+
+
+def _share(rate: float, left: float) -> float:
+    """The chance among what the kinds before have left over."""
+    return min(1.0, rate / left) if left > 0 else 0.0
+
+
+def _assembled(
+    emr: EMR, gold: Sequence[str], coded: Sequence[CodedName | None]
+) -> tuple[EMR, list[NameError_]]:
+    diagnoses: list[Diagnosis] = []
+    errors: list[NameError_] = []
+    for number, entry in enumerate(coded):
+        if entry is None:
+            if number < len(gold):
+                errors.append(NameError_(emr.emr_id, None, gold[number], "missing", None))
+            continue
+        if entry.kind is not None:
+            errors.append(
+                NameError_(emr.emr_id, len(diagnoses), entry.gold_code, entry.kind, entry.name_code)
+            )
+        diagnoses.append(Diagnosis(entry.name))
+    degraded = EMR(emr.emr_id, emr.sections, tuple(diagnoses), emr.patient_id, emr.sex, emr.age)
+    return degraded, errors

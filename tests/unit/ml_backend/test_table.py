@@ -1,0 +1,50 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from ml_backend import table
+
+
+def test_a_table_is_printed_and_written_with_the_same_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rows = [{"code": "I10", "clean": 3, "share": 0.5}, {"code": "J18.9", "clean": 0, "share": 1.0}]
+    table.show("coverage", rows, tmp_path / "out.json")
+    said = capsys.readouterr().out
+    assert "coverage" in said
+    assert "J18.9" in said
+    assert json.loads((tmp_path / "out.json").read_text()) == {"title": "coverage", "rows": rows}
+
+
+def test_what_cannot_be_measured_is_null_in_json_and_a_dash_in_the_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    table.show("scores", [{"auc": float("nan")}], tmp_path / "out.json")
+    assert json.loads((tmp_path / "out.json").read_text())["rows"] == [{"auc": None}]
+    assert "-" in capsys.readouterr().out
+
+
+def test_rows_of_one_setting_become_their_median_and_range_over_seeds():
+    rows = [
+        {"codes": 50, "seed": seed, "policy": policy, "emrs": emrs, "share": 0.5}
+        for policy, counts in (("random", (10, 30, 20)), ("ours", (7, 7, 7)))
+        for seed, emrs in enumerate(counts)
+    ]
+    assert table.over_seeds(rows) == [
+        {"codes": 50, "policy": "random", "emrs": "20 (10-30)", "share": 0.5},
+        {"codes": 50, "policy": "ours", "emrs": 7, "share": 0.5},
+    ]
+
+
+def test_an_experiment_s_record_says_what_was_run_on_what_and_where():
+    record = table.experiment_json(
+        "sampler", "clinicoco experiment sampler", [{"emrs": 3}],
+        [{"id": "g", "target": "<= 1", "value": 0.5, "met": True}], seeds=(1, 2), data_hash="ab",
+    )  # fmt: skip
+    assert set(record) == {
+        *("name", "command", "commit", "data_hash", "seeds", "machine", "rows", "goals"),
+    }
+    assert record["seeds"] == [1, 2]
+    assert record["machine"]["cores"] >= 1
+    json.dumps(record)
