@@ -87,6 +87,7 @@ def simulate(
         str, typer.Option(help="Preset of name errors: clean, nhc2020, omits18, adds15, careless.")
     ] = "nhc2020",
     bank: Annotated[str, typer.Option(help="Wording: A, or B for another hospital.")] = "A",
+    language: Annotated[str, typer.Option(help="Knowledge pack: en or zh.")] = "en",
     clean: Annotated[float, typer.Option(help="Share of EMRs with clean codes.")] = 0.25,
     raw: Annotated[float, typer.Option(help="Share without diagnosis names.")] = 0.0,
     seed: SeedOption = 0,
@@ -102,7 +103,7 @@ def simulate(
         raise ConfigError(f"profile must be hph or aph and bank A or B, got {profile} and {bank}")
     config = DatasetConfig(
         emrs=emrs, profile=cast(Any, profile), codes=codes, noise=PRESETS[noise],
-        bank=cast(Any, bank), clean=clean, raw=raw, seed=seed,
+        bank=cast(Any, bank), language=language, clean=clean, raw=raw, seed=seed,
     )  # fmt: skip
     with progress_bar() as progress:
         report = write_dataset(
