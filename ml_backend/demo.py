@@ -73,20 +73,19 @@ def run_demo(config: DemoConfig, *, once: bool, json_file: Path | None) -> None:
         client = LabelStudioClient(label_studio.url, label_studio.token)
         progress("setting the project up", 0, 0)
         project_url = steps.set_up_project(workspace, client)
-        if once:
-            rows = [_evaluate(config, workspace, "before", progress)]
-            rounds = code_until_covered(config, workspace, client, progress)
-            train_through_label_studio(workspace, client, progress)
-            steps.refresh(workspace, client, progress=progress)
-            rows.append(_evaluate(config, workspace, "after", progress))
-        elif not steps.waiting(workspace, client):
-            _next_batch(config, workspace, client, progress)
         if not once:
+            if not steps.waiting(workspace, client):
+                _next_batch(config, workspace, client, progress)
             _invite(label_studio, project_url)
             _watch(config, workspace, client)
             return
+        before = _evaluate(config, workspace, "before", progress)
+        rounds = code_until_covered(config, workspace, client, progress)
+        train_through_label_studio(workspace, client, progress)
+        steps.refresh(workspace, client, progress=progress)
+        after = _evaluate(config, workspace, "after", progress)
     minutes = (time.monotonic() - started) / 60
-    _summary(workspace, rounds, rows, minutes, json_file)
+    _summary(workspace, rounds, [before, after], minutes, json_file)
 
 
 def prepare(config: DemoConfig, progress: steps.Progress) -> Workspace:
@@ -164,24 +163,24 @@ def train_through_label_studio(
     workspace: Workspace, client: LabelStudioClient, progress: steps.Progress
 ) -> None:
     """Press "Start training" in Label Studio and wait until the new version serves."""
-    before = Registry(workspace.models_folder).live()
+    known = {job["job"] for job in job_status(workspace.folder)}
     client.start_training(steps.project_id(workspace))
     deadline = time.monotonic() + TRAINING_TIMEOUT
     while time.monotonic() < deadline:
         time.sleep(1.0)
-        job: dict[str, Any] = next(iter(job_status(workspace.folder)), {"state": "queued"})
+        started = [job for job in job_status(workspace.folder) if job["job"] not in known]
+        job: dict[str, Any] = started[0] if started else {"state": "queued"}
         progress(f"training: {job.get('step', 'queued')}", job.get("done", 0), job.get("total", 0))
         if job["state"] == "failed":
             raise ServerError(f"the training failed: {job['error']}")
-        live = Registry(workspace.models_folder).live()
-        if (
-            job["state"] == "done"
-            and live != before
-            and client.served_version(steps.project_id(workspace))
-            == (live.version if live else None)
-        ):
+        if job["state"] == "done" and _serves_live(workspace, client):
             return
     raise ServerError(f"the training did not end within {TRAINING_TIMEOUT / 60:.0f} minutes")
+
+
+def _serves_live(workspace: Workspace, client: LabelStudioClient) -> bool:
+    live = Registry(workspace.models_folder).live()
+    return live is not None and client.served_version(steps.project_id(workspace)) == live.version
 
 
 def _environment(config: DemoConfig, label_studio: LocalLabelStudio) -> None:
