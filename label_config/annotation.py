@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,25 @@ def read_annotation(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> C
     return _AnnotationReader(task, annotation).coding()
 
 
-def read_export(source: Path | Iterable[Mapping[str, Any]]) -> ReadReport[Coding]:
+@dataclass(slots=True)
+class Export(ReadReport[Coding]):
+    """Codings and problems, and the EMRs that every coder who saw them skipped."""
+
+    skipped: list[str] = field(default_factory=list)
+
+
+def read_export(source: Path | Iterable[Mapping[str, Any]]) -> Export:
     """Every EMR's latest annotation in a JSON export (a file, or its tasks), by `emr_id`.
 
     Raises DataError if the file is not a JSON export.
     """
-    report: ReadReport[Coding] = ReadReport()
+    report, skipped = Export(), dict[str, None]()
     latest: dict[str, tuple[tuple[str, int], str, Coding]] = {}
     for task in _load(source) if isinstance(source, Path) else source:
         for annotation in _annotations(task, report):
             where = f"task {task.get('id')} annotation {annotation.get('id')}"
+            if annotation.get("was_cancelled"):
+                skipped[_emr_id(task)] = None
             try:
                 reader = _AnnotationReader(task, annotation)
                 coding = reader.coding()
@@ -57,6 +67,7 @@ def read_export(source: Path | Iterable[Mapping[str, Any]]) -> ReadReport[Coding
                 reason = f"EMR {coding.emr_id} has a later one, {newer[1]}"
                 report.problems.append(Problem(older[1], reason))
     report.records = [coding for _, _, coding in latest.values()]
+    report.skipped = [emr_id for emr_id in skipped if emr_id and emr_id not in latest]
     return report
 
 
@@ -161,6 +172,11 @@ class _AnnotationReader:
             elif item["from_name"] == "other":
                 codes += _codes_of(item)
         return list(dict.fromkeys(codes))
+
+
+def _emr_id(task: Mapping[str, Any]) -> str:
+    data = task.get("data")
+    return str(data.get("emr_id") or "") if isinstance(data, Mapping) else ""
 
 
 def _prediction_result(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> object:

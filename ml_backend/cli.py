@@ -8,7 +8,7 @@ import sys
 import typer
 
 from label_config.errors import ClinicocoError
-from ml_backend.commands import data, experiment, model, project, server
+from ml_backend.commands import coverage, data, experiment, model, project, server
 from ml_backend.table import errors
 
 app = typer.Typer(
@@ -23,7 +23,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (data, project, model, server, experiment):
+for room in (data, project, coverage, model, server, experiment):
     room.add_to(app)
 
 

@@ -6,10 +6,11 @@ import os
 import secrets
 import signal
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ml_backend.commands.options import progress_bar
 from ml_backend.jobs import job_status
 from ml_backend.label_studio import LabelStudioClient
 from ml_backend.local_server import LocalLabelStudio
+from ml_backend.loop import Loop, LoopConfig
 from ml_backend.processes import free_port, running
 from ml_backend.registry import Registry
 from ml_backend.settings import settings
@@ -38,8 +40,6 @@ SHOWN = (
 )
 TRAINING_TIMEOUT = 1_800.0
 POLL_SECONDS = 5.0
-NEARLY_DONE = 0.2
-"""When this share of the pushed tasks is left, a person gets the next batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +74,9 @@ def run_demo(config: DemoConfig, *, once: bool, json_file: Path | None) -> None:
         progress("setting the project up", 0, 0)
         project_url = steps.set_up_project(workspace, client)
         if not once:
-            if not steps.waiting(workspace, client):
-                _next_batch(config, workspace, client, progress)
+            Loop(
+                workspace, client, LoopConfig(batch=config.batch), say=_quiet, progress=progress
+            ).turn()
             _invite(label_studio, project_url)
             _watch(config, workspace, client)
             return
@@ -178,6 +179,10 @@ def train_through_label_studio(
     raise ServerError(f"the training did not end within {TRAINING_TIMEOUT / 60:.0f} minutes")
 
 
+def _quiet(_: str) -> None:
+    """Say nothing."""
+
+
 def _serves_live(workspace: Workspace, client: LabelStudioClient) -> bool:
     live = Registry(workspace.models_folder).live()
     return live is not None and client.served_version(steps.project_id(workspace)) == live.version
@@ -215,49 +220,30 @@ def _backend(config: DemoConfig, workspace: Workspace, progress: steps.Progress)
         yield
 
 
-def _next_batch(
-    config: DemoConfig, workspace: Workspace, client: LabelStudioClient, progress: steps.Progress
-) -> bool:
-    batch = steps.select(workspace, config.batch)
-    if batch is None:
-        return False
-    steps.push(workspace, client, batch, progress=progress)
-    return True
-
-
 def _invite(label_studio: LocalLabelStudio, project_url: str) -> None:
+    password = settings().backend_password.get_secret_value()
     table.console.print(
         f"\n[bold]Label Studio is ready.[/]\n  project   {project_url}\n"
-        f"  user      {label_studio.user}\n  password  {label_studio.password}\n\n"
+        f"  user      {label_studio.user}\n  password  {label_studio.password}\n"
+        f"  coverage  {settings().backend_url}/dashboard "
+        f"(user {settings().backend_user}, password {password})\n\n"
         "Press [bold]Label All Tasks[/] and code. The next batch comes by itself; "
         "Settings > Model > Start training makes the next model.\nCtrl-C stops everything."
     )
 
 
 def _watch(config: DemoConfig, workspace: Workspace, client: LabelStudioClient) -> None:
-    """Until interrupted: pull what was coded, push the next batch when little is left."""
-    known, version = -1, Registry(workspace.models_folder).live()
-    quiet: steps.Progress = lambda *_: None  # noqa: E731
-    while True:
-        try:
-            count, _ = steps.pull(workspace, client)
-            if count != known:
-                known = count
-                states = [row["state"] for row in steps.coverage_rows(workspace)]
-                met = states.count("met")
-                table.console.print(f"{count} EMRs coded, {met} of {len(states)} codes covered")
-            left = len(steps.waiting(workspace, client))
-            if left <= NEARLY_DONE * config.batch and _next_batch(config, workspace, client, quiet):
-                table.console.print("the next batch is in Label Studio")
-            live = Registry(workspace.models_folder).live()
-            if live != version:
-                version = live
-                steps.refresh(workspace, client, progress=quiet)
-                table.console.print(f"model {live.version if live else '-'} serves")
-            time.sleep(POLL_SECONDS)
-        except KeyboardInterrupt:
-            table.console.print("stopping")
-            return
+    """Keep the coder supplied until Ctrl-C; the page stays up when nothing is left to ask."""
+    loop = Loop(
+        workspace,
+        client,
+        LoopConfig(batch=config.batch, every=POLL_SECONDS),
+        say=lambda line: table.console.print(line, markup=False),
+    )
+    with suppress(KeyboardInterrupt):
+        loop.run()
+        threading.Event().wait()
+    table.console.print("stopping")
 
 
 def _evaluate(

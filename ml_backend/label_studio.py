@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
@@ -43,6 +43,16 @@ class ProjectInfo:
     id: int
     title: str
     url: str
+
+
+class Pulled(NamedTuple):
+    """What coders did so far."""
+
+    codings: list[Coding]
+    problems: list[Problem]
+    """Annotations or items that could not be read, skips among them, by their id."""
+    skipped: list[str]
+    """EMRs that were skipped and not coded by anyone."""
 
 
 class LabelStudioClient:
@@ -240,11 +250,11 @@ class LabelStudioClient:
             raise ServerError("Label Studio took the annotation without an id")
         return int(created.id)
 
-    def pull(self, project_id: int) -> tuple[list[Coding], list[Problem]]:
-        """Every EMR's latest coding, and what could not be read (skips, bad items), by its id."""
+    def pull(self, project_id: int) -> Pulled:
+        """Every EMR's latest coding, what could not be read, and who was skipped."""
         ids = [row["id"] for row in self._rows(project_id, COUNTS) if _is_touched(row)]
         report = read_export(self._full(project_id, ids))
-        return report.records, report.problems
+        return Pulled(report.records, report.problems, report.skipped)
 
     # -- training -----------------------------------------------------------------------------
 

@@ -103,6 +103,8 @@ def _observe(app: Flask, registry: CollectorRegistry) -> None:
         line = {"route": route, "status": response.status_code, "ms": round(1000 * spent, 1)}
         log.info(json.dumps(line))
         response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+        response.headers.setdefault(
+            "Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"
+        )
         response.headers.setdefault("Cache-Control", "no-store")
         return response

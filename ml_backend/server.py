@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from werkzeug.exceptions import BadRequest, UnsupportedMediaType
 
 from label_config.taxonomy import tree_json
+from ml_backend.dashboard.routes import register
 from ml_backend.jobs import job_status
 from ml_backend.model import ANNOTATION_EVENTS, TRAIN_EVENT, CliniCoCoModel, parse_project_id
 from ml_backend.security import protect
@@ -126,6 +127,7 @@ def create_app(backend: Backend, settings: Settings) -> Flask:
         answer.make_conditional(request)
         return answer
 
+    register(app, backend)
     return app
 
 

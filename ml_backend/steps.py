@@ -19,6 +19,7 @@ from label_config.errors import DataError
 from label_config.files import Problem, data_hash, read_codings, read_emrs, write_records
 from label_config.record import EMR, Coding
 from label_config.task import build_prediction, build_task, candidate_codes, read_emr
+from ml_backend.dashboard import history
 from ml_backend.label_studio import LabelStudioClient
 from ml_backend.registry import ModelVersion, Registry
 from ml_backend.workspace import Batch, Workspace
@@ -72,7 +73,7 @@ def coverage(workspace: Workspace) -> CoverageSampler:
     number = {code: k for k, code in enumerate(config.codes)}
     rows = {coding.emr_id: row for row, coding in enumerate(noisy)}
     taxonomy = workspace.taxonomy
-    categories = {c: i for i, c in enumerate({taxonomy.category(c) for c in config.codes})}
+    categories = {c: i for i, c in enumerate(dict.fromkeys(map(taxonomy.category, config.codes)))}
     sampler = CoverageSampler(
         _confidence_matrix(noisy, number),
         config.quota,
@@ -89,6 +90,7 @@ def coverage(workspace: Workspace) -> CoverageSampler:
     sent = [i for batch in workspace.batches() for i in batch.emr_ids if i in rows]
     sampler.hold([rows[i] for i in sent if i not in done])
     unusable = [rows[c.emr_id] for c in clean if c.quality != "clean"]
+    unusable += [rows[i] for i in workspace.read_skipped() if i in rows]
     sampler.hold(unusable)
     sampler.release(unusable, exclude=True)
     return sampler
@@ -144,8 +146,10 @@ def refresh(workspace: Workspace, client: LabelStudioClient, *, progress: Progre
 
 def pull(workspace: Workspace, client: LabelStudioClient) -> tuple[int, list[Problem]]:
     """Bring clean codes back. Idempotent: the newest annotation of an EMR replaces older ones."""
-    codings, problems = client.pull(project_id(workspace))
+    codings, problems, skipped = client.pull(project_id(workspace))
     workspace.write_clean(codings)
+    workspace.write_skipped(skipped)
+    history.note(workspace, codings)
     return len(codings), problems
 
 
@@ -222,22 +226,9 @@ def evaluate_model(
 
 def coverage_rows(workspace: Workspace) -> list[dict[str, Any]]:
     """One row per code: clean, pending, still needed, expected supply, state; scarcest first."""
-    status = coverage(workspace).status()
-    rows = [
-        {
-            "code": code,
-            "title": workspace.taxonomy.title(code),
-            "clean": int(status.clean[k]),
-            "quota": int(status.target[k]),
-            "pending": round(float(status.pending[k]), 1),
-            "needed": round(float(status.needed[k]), 1),
-            "supply": round(float(status.supply[k]), 1),
-            "state": str(status.state[k]),
-        }
-        for k, code in enumerate(workspace.config.codes)
-    ]
-    order = {"unreachable": 0, "open": 1, "met": 2}
-    return sorted(rows, key=lambda row: (order[str(row["state"])], row["supply"], row["code"]))
+    from ml_backend.dashboard.coverage import code_rows  # which counts by this module
+
+    return code_rows(workspace, coverage(workspace).status())
 
 
 def waiting(workspace: Workspace, client: LabelStudioClient) -> dict[str, dict[str, Any]]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from label_config.files import write_json
@@ -28,7 +29,7 @@ def show(title: str, rows: Sequence[Row], json_file: Path | None = None) -> None
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
     for row in rows:
-        table.add_row(*(_cell(row.get(name)) for name in columns))
+        table.add_row(*(escape(_cell(row.get(name))) for name in columns))
     console.print(table)
     if json_file is not None:
         write_json(json_file, {"title": title, "rows": [dict(row) for row in rows]})

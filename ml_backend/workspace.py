@@ -152,6 +152,15 @@ class Workspace:
         """Replace the clean codes (Label Studio is their system of record)."""
         write_records(self.folder / "clean.parquet", codings, Coding)
 
+    def read_skipped(self) -> list[str]:
+        """EMRs that coders skipped; they are not asked for again."""
+        path = self.folder / "skipped.json"
+        return list(json.loads(path.read_text("utf-8"))) if path.exists() else []
+
+    def write_skipped(self, emr_ids: Sequence[str]) -> None:
+        """Replace the list of skipped EMRs."""
+        write_json(self.folder / "skipped.json", list(emr_ids))
+
     # -- batches ------------------------------------------------------------------------------
 
     def batches(self) -> list[Batch]:

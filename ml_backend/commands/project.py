@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -17,7 +17,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     for name, command in (
         ("set-up", set_up), ("select", select), ("push", push), ("pull", pull),
-        ("refresh", refresh), ("coverage", coverage),
+        ("refresh", refresh),
     ):  # fmt: skip
         app.command(name, rich_help_panel="Labelling")(command)
 
@@ -102,30 +102,3 @@ def pull(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
     if rows or json_file:
         table.show(f"{len(rows)} annotations left out", rows, json_file)
     table.console.print(f"{count} clean EMRs")
-
-
-def coverage(
-    workspace: WorkspaceArgument,
-    json_file: JsonOption = None,
-    only_open: Annotated[
-        bool, typer.Option("--open", help="Leave out codes that are met.")
-    ] = False,
-) -> None:
-    """Show how many clean EMRs each code has, needs and can still get."""
-    from ml_backend import steps
-    from ml_backend.workspace import Workspace
-
-    opened = Workspace(workspace)
-    rows = steps.coverage_rows(opened)
-    shown = [row for row in rows if row["state"] != "met"] if only_open else rows
-    table.show(f"coverage of {opened.config.title}, quota {opened.config.quota}", shown, json_file)
-    table.console.print(_summary(rows))
-
-
-def _summary(rows: list[dict[str, Any]]) -> str:
-    states = [row["state"] for row in rows]
-    words = f"{states.count('met')} of {len(rows)} codes met, {states.count('open')} open"
-    unreachable = [row["code"] for row in rows if row["state"] == "unreachable"]
-    if unreachable:
-        words += f"; the pool cannot fill {', '.join(unreachable)}"
-    return words

@@ -148,7 +148,7 @@ def test_what_simulated_coders_submit_is_pulled_and_refreshing_leaves_it_alone(
     versions = {t["meta"]["emr_id"]: len(t["predictions"]) for t in client.tasks(project)}
     assert versions == {"EMR-1": 1, "EMR-2": 1, "EMR-3": 2}
 
-    first, problems = client.pull(project)
+    first, problems, skipped = client.pull(project)
     assert first == client.pull(project)[0]
     [coding] = first
     assert coding.codes == ("E11.9", "I63.9")
@@ -159,6 +159,7 @@ def test_what_simulated_coders_submit_is_pulled_and_refreshing_leaves_it_alone(
     reasons = sorted(problem.reason for problem in problems)
     assert reasons[0].startswith("EMR EMR-1 has a later one")
     assert reasons[1] == "skipped by the coder"
+    assert skipped == ["EMR-2"]
 
 
 def test_a_refused_token_and_a_dead_address_each_say_what_to_change(

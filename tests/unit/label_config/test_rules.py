@@ -124,12 +124,19 @@ def test_a_team_s_own_rule_speaks_beside_the_built_in_ones(icd: Taxonomy, tmp_pa
     assert warned(book, "J44.9", "Z87.891") == []
 
 
-@pytest.mark.parametrize(
-    "text",
-    ["id: x", "- [1]", "- {id: x, codes: [J44], say: hm}", "- {id: x, codes: [J], say: a, source: b}",
-     "- {id: x, codes: [J44], say: '{patient}', source: b}", "- {id: x", "- {id: x, codes: [J44], "
-     "say: a, source: b, sex: both}", "- {id: excludes1, codes: [J44], say: a, source: b}"],
-)  # fmt: skip
+BROKEN_RULES = """
+id: x
+- [1]
+- {id: x, codes: [J44], say: hm}
+- {id: x, codes: [J], say: a, source: b}
+- {id: x, codes: [J44], say: '{patient}', source: b}
+- {id: x
+- {id: x, codes: [J44], say: a, source: b, sex: both}
+- {id: excludes1, codes: [J44], say: a, source: b}
+"""
+
+
+@pytest.mark.parametrize("text", BROKEN_RULES.strip().splitlines())
 def test_a_rules_file_that_is_not_in_the_form_is_refused(icd: Taxonomy, tmp_path: Path, text: str):
     own = tmp_path / "ward.yaml"
     own.write_text(text)
