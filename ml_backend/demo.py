@@ -10,7 +10,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -225,8 +225,8 @@ def _invite(label_studio: LocalLabelStudio, project_url: str) -> None:
     table.console.print(
         f"\n[bold]Label Studio is ready.[/]\n  project   {project_url}\n"
         f"  user      {label_studio.user}\n  password  {label_studio.password}\n"
-        f"  coverage  {settings().backend_url}/dashboard "
-        f"(user {settings().backend_user}, password {password})\n\n"
+        f"  coverage  {settings().backend_url}/dashboard\n"
+        f"  user      {settings().backend_user}\n  password  {password}\n\n"
         "Press [bold]Label All Tasks[/] and code. The next batch comes by itself; "
         "Settings > Model > Start training makes the next model.\nCtrl-C stops everything."
     )
@@ -240,9 +240,11 @@ def _watch(config: DemoConfig, workspace: Workspace, client: LabelStudioClient) 
         LoopConfig(batch=config.batch, every=POLL_SECONDS),
         say=lambda line: table.console.print(line, markup=False),
     )
-    with suppress(KeyboardInterrupt):
-        loop.run()
-        threading.Event().wait()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):  # a turn is finished, not cut in two
+        signal.signal(number, lambda *_: stop.set())
+    loop.run(stop)
+    stop.wait()
     table.console.print("stopping")
 
 

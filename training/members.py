@@ -17,12 +17,14 @@ from training.encoder import Encoder
 from training.lexicon import Lexicon
 from training.network import Network
 from training.similarity import NameMapper
-from training.sparse import SparseModel
+from training.sparse import Span, SparseModel
 
 Floats = npt.NDArray[np.float64]
 MEMBERS = ("names", "lexicon", "sparse", "network", "knn")
 _EMRS_AT_ONCE = 128
 """Few enough to keep the features of all of them in memory."""
+_MOST_SPANS, _LEAST_SHARE, _FEWEST_LETTERS = 3, 0.5, 2
+"""What of the sparse model's attribution is shown: a few spans of words, none of them weak."""
 
 
 @dataclass(slots=True)
@@ -48,13 +50,17 @@ class Members:
     def evidence(self, emr: EMR, codes: Sequence[str]) -> dict[str, list[EvidenceSpan]]:
         """What in the record's text speaks for each of `codes`, unmerged.
 
-        The network, the slowest to ask, is asked for codes that nobody else can explain.
+        Names that the lexicon knows explain best. The sparse model is asked for codes that no
+        name in the free text explains, since its lesser words may be chance; the network, the
+        slowest, for codes that nobody else can explain.
         """
         found: dict[str, list[EvidenceSpan]] = {code: [] for code in codes}
-        said = [*self._name_evidence(emr), *self.lexicon.mentions(emr)]
-        for span in (*said, *self._sparse_evidence(emr, codes)):
+        for span in (*self._name_evidence(emr), *self.lexicon.mentions(emr)):
             if span.code in found:
                 found[span.code].append(span)
+        unnamed = [c for c in codes if all(s.section == DIAGNOSIS_SECTION for s in found[c])]
+        for span in self._sparse_evidence(emr, unnamed):
+            found[span.code].append(span)
         if self.network is not None:
             for code in codes:
                 if not found[code]:
@@ -93,15 +99,37 @@ class Members:
             start = end + 1
 
     def _sparse_evidence(self, emr: EMR, codes: Sequence[str]) -> Iterator[EvidenceSpan]:
-        """Spans weigh what the model is sure of, so that they compare with other members'."""
+        """The strongest spans of each code in the whole record.
+
+        A span's score is its share of the strongest one, times how sure the model is, so that it
+        compares with other members' scores.
+        """
         if self.sparse is None or not codes:
             return
-        sure = dict(zip(self.sparse.codes, self.sparse.predict([emr.long_text])[0], strict=True))
-        for section, text in emr.sections.items():
-            for code, spans in self.sparse.explain(text, codes).items():
-                for span in spans:
-                    score = span.score * float(sure[code])
-                    yield EvidenceSpan(code, section, span.start, span.end, score)
+        text = emr.long_text
+        sure = dict(zip(self.sparse.codes, self.sparse.predict([text])[0], strict=True))
+        for code, spans in self.sparse.explain(text, codes).items():
+            strong = [s for s in spans if s.score >= _LEAST_SHARE and _says_much(text, s)]
+            for span in sorted(strong, key=lambda s: -s.score)[:_MOST_SPANS]:
+                place = _place(emr, span)
+                if place is not None:
+                    yield EvidenceSpan(code, *place, span.score * float(sure[code]))
+
+
+def _says_much(text: str, span: Span) -> bool:
+    return sum(map(str.isalpha, text[span.start : span.end])) >= _FEWEST_LETTERS
+
+
+def _place(emr: EMR, span: Span) -> tuple[str, int, int] | None:
+    """(section, start, end) of a span of `emr.long_text`; None if it runs over a section's end."""
+    offset = 0
+    for section, text in emr.sections.items():
+        if not text.strip():
+            continue
+        if offset <= span.start and span.end <= offset + len(text):
+            return section, span.start - offset, span.end - offset
+        offset += len(text) + 1
+    return None
 
 
 def network_scores(network: Network, emrs: Sequence[EMR]) -> dict[str, Floats]:
