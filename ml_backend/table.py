@@ -44,7 +44,7 @@ def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
     for row in rows:
         names = list(row)
         settings = names[: names.index("seed")] if "seed" in row else []
-        key = tuple((n, row[n]) for n in names if n in settings or isinstance(row[n], str | bool))
+        key = tuple((n, row[n]) for n in names if n in settings or isinstance(row[n], str))
         groups.setdefault(key, []).append(row)
     return [{**dict(key), **_medians(group, dict(key))} for key, group in groups.items()]
 
@@ -80,6 +80,32 @@ def experiment_json(
         "rows": [dict(row) for row in rows],
         "goals": [dict(goal) for goal in goals],
     }
+
+
+def markdown(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    """The report of an experiment's record: goals first, then `rows`, a summary of its own."""
+    about = record["machine"]
+    return (
+        "\n\n".join(
+            (
+                f"# {record['name']}",
+                f"`{record['command']}` at commit {record['commit']}, seeds "
+                f"{', '.join(map(str, record['seeds']))}, data {record['data_hash']}; "
+                f"{about['cores']} cores, Python {about['python']}, torch {about['torch']}.",
+                "Median over seeds, with the range in brackets.",
+                _pipes(record["goals"]),
+                _pipes(rows),
+            )
+        )
+        + "\n"
+    )
+
+
+def _pipes(rows: Sequence[Row]) -> str:
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    lines = [columns, ["---"] * len(columns)]
+    lines += [[_cell(row.get(name)).replace("|", "\\|") for name in columns] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def machine() -> dict[str, Any]:

@@ -23,6 +23,8 @@ class ExperimentResult:
     seeds: tuple[int, ...]
     data_hash: str
     """The first 16 hex digits of a SHA-256 over the data that it ran on."""
+    shown: tuple[str, ...] = ()
+    """The columns that a person wants to see; all of them if empty."""
 
 
 def goal(name: str, target: str, value: float) -> dict[str, Any]:

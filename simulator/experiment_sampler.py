@@ -56,6 +56,10 @@ class Setting:
         return 100 if self.codes > 100 else 50
 
 
+SHOWN = (
+    *("data", "codes", "quota", "noise", "systematic", "policy"),
+    *("emrs", "minutes", "over_limit"),
+)
 MEANS = {50: 4.27, 100: 4.89, 600: 5.97}
 QUICK = (
     Setting(50, 35, MEANS[50]),
@@ -111,7 +115,9 @@ def run(
         rows += [named | row for row in play_all(pool, setting, seed)]
         if progress is not None:
             progress(done, len(cells))
-    return ExperimentResult("sampler", rows, goals(rows), seeds, digest.hexdigest()[:16])
+    return ExperimentResult(
+        "sampler", rows, goals(rows), seeds, digest.hexdigest()[:16], shown=SHOWN
+    )
 
 
 def play_all(pool: SyntheticPool, setting: Setting, seed: int) -> list[dict[str, Any]]:

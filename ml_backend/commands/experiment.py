@@ -9,10 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from label_config.errors import ConfigError
-from label_config.files import write_json
+from label_config.files import atomic_path, write_json
 from ml_backend import table
 from ml_backend.commands.options import JsonOption, progress_bar
 
+ReportOption = Annotated[
+    Path | None, typer.Option(help="Write a Markdown report to this file.", metavar="FILE")
+]
 QuickOption = Annotated[bool, typer.Option("--quick", help="A small version, for a first look.")]
 
 
@@ -33,28 +36,35 @@ def experiment(
         Path | None, typer.Option(help="A real corpus to add, if it takes one.")
     ] = None,
     json_file: JsonOption = None,
+    report: ReportOption = None,
 ) -> None:
     """Run an experiment: a question about quality, answered over several seeds."""
     from simulator.experiment import EXPERIMENTS
 
     numbers = range(first_seed, first_seed + seeds)
     options = {} if data is None else {"data": data}
-    _run("experiment", EXPERIMENTS, name, json_file, quick=quick, seeds=numbers, **options)
+    _run("experiment", EXPERIMENTS, name, json_file, report, quick=quick, seeds=numbers, **options)
 
 
 def bench(
     name: Annotated[str, typer.Argument(help="Which one; an unknown name lists them.")],
     quick: QuickOption = False,
     json_file: JsonOption = None,
+    report: ReportOption = None,
 ) -> None:
     """Run a benchmark: time and memory, as ratios to a baseline of the same run."""
     from simulator.experiment import BENCHMARKS
 
-    _run("bench", BENCHMARKS, name, json_file, quick=quick)
+    _run("bench", BENCHMARKS, name, json_file, report, quick=quick)
 
 
 def _run(
-    kind: str, known: dict[str, Any], name: str, json_file: Path | None, **options: Any
+    kind: str,
+    known: dict[str, Any],
+    name: str,
+    json_file: Path | None,
+    report: Path | None,
+    **options: Any,
 ) -> None:
     if name not in known:
         raise ConfigError(f"no {kind} {name!r}; there are: {', '.join(sorted(known))}")
@@ -62,16 +72,22 @@ def _run(
         result = known[name](
             **options, progress=lambda done, total: progress(f"{kind} {name}", done, total)
         )
-    table.show(f"{kind} {name}, median (range) over seeds", table.over_seeds(result.rows))
+    summary = [
+        {k: v for k, v in row.items() if not result.shown or k in result.shown}
+        for row in table.over_seeds(result.rows)
+    ]
+    table.show(f"{kind} {name}, median (range) over seeds", summary)
     table.show("goals", result.goals)
+    record = table.experiment_json(
+        name,
+        " ".join(["clinicoco", *sys.argv[1:]]),
+        result.rows,
+        result.goals,
+        seeds=result.seeds,
+        data_hash=result.data_hash,
+    )
     if json_file is not None:
-        command = " ".join(["clinicoco", *sys.argv[1:]])
-        record = table.experiment_json(
-            name,
-            command,
-            result.rows,
-            result.goals,
-            seeds=result.seeds,
-            data_hash=result.data_hash,
-        )
         write_json(json_file, record)
+    if report is not None:
+        with atomic_path(report) as path:
+            path.write_text(table.markdown(record, summary), "utf-8")

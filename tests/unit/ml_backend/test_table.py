@@ -48,3 +48,14 @@ def test_an_experiment_s_record_says_what_was_run_on_what_and_where():
     assert record["seeds"] == [1, 2]
     assert record["machine"]["cores"] >= 1
     json.dumps(record)
+
+
+def test_a_report_names_what_was_run_and_holds_goals_and_rows():
+    record = table.experiment_json("s", "clinicoco experiment s", [], [
+        {"id": "g", "target": "<= 1", "value": 0.5, "met": True}
+    ], seeds=(1,), data_hash="ab")  # fmt: skip
+    report = table.markdown(record, [{"policy": "a|b", "emrs": 3}])
+    assert report.startswith("# s\n")
+    assert "`clinicoco experiment s`" in report
+    assert "| g | <= 1 | 0.5 | yes |" in report
+    assert "| a\\|b | 3 |" in report
