@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import statistics
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,10 @@ from rich.table import Table
 
 from label_config.files import write_json
 
-console = Console()
+WIDTH_IN_FILES = 140
+"""Columns of a table that goes to a file or a pipe, which has no width of its own."""
+
+console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES)
 errors = Console(stderr=True)
 
 Row = Mapping[str, Any]
