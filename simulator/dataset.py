@@ -36,7 +36,7 @@ from simulator.hospital import Hospital, SimulatedEMR
 from simulator.knowledge import load_pack
 from simulator.patient import visit_of
 from simulator.phrase import Bank
-from simulator.quality import PRESETS, NameError_, NoiseRates, degrade
+from simulator.quality import PRESETS, NoiseRates, SpoiltName, degrade
 
 CHUNK = 500
 """EMRs per unit of work and per row group."""
@@ -287,7 +287,7 @@ def _gold_row(gold: Coding) -> dict[str, Any]:
     }
 
 
-def _error_row(error: NameError_) -> dict[str, Any]:
+def _error_row(error: SpoiltName) -> dict[str, Any]:
     return {name: getattr(error, name) for name in ERROR_SCHEMA.names}
 
 

@@ -9,7 +9,15 @@ from simulator.knowledge import VITALS, Signs
 from simulator.phrase import Phrase, Value, pick
 from simulator.sections import pad, say
 from simulator.visit import FAMILY_SCORE, LEAF_SCORE, Story, Visit
-from simulator.writer import Bit, SectionWriter
+from simulator.wording import Filler
+from simulator.writer import Bit, Findings, SectionWriter
+
+YOUNG = 13.0
+"""Years up to which pulse and pressure are a child's."""
+FEW = 10
+"""With fewer routine sentences left, a course note starts over."""
+MOST_DIASTOLIC = 0.8
+"""Of the systolic pressure."""
 
 
 def write_signs(writer: SectionWriter, visit: Visit, size: int) -> None:
@@ -17,26 +25,28 @@ def write_signs(writer: SectionWriter, visit: Visit, size: int) -> None:
     rng, frame = visit.rng, visit.wording.frames[visit.bank]["signs"][0]
     _write_vitals(writer, visit, rng)
     shown: list[list[Bit]] = []
-    owner: dict[str, str] = {}
+    owner: set[str] = set()
+    """Body systems that a disease speaks for; a leaf's signs replace its family's."""
     for story in visit.stories:
         chance = 0.85 if story.principal else 0.35
         for score, shows in _shows(story):
             for system, phrases in shows.signs.items():
-                if owner.setdefault(system, story.code) == story.code and rng.random() < chance:
-                    shown.append(visit.bits(phrases, story.code, score, rng, 1))
+                if system not in owner:
+                    owner.add(system)
+                    if rng.random() < chance:
+                        shown.append(visit.bits(phrases, story.code, score, rng, 1))
     normal = [
         finding
         for system, findings in visit.wording.normal_signs.items()
         if system not in owner
         for finding in findings
     ]
-    stems = visit.flags.union(*(p.stems for p in visit.said))
     before = int(len(normal) * 0.4)
     for position, finding in enumerate(normal):
         if position == before:
             _write_all(writer, visit, shown)
             shown = []
-        fits = not finding.unless & stems and not finding.phrase.denies(visit.said)
+        fits = finding.unless.isdisjoint(visit.stems) and not finding.phrase.denies(visit.said)
         if writer.size < size and fits:
             writer.say(frame, {"items": Bit(visit.fill(finding.phrase, rng))})
     _write_all(writer, visit, shown)
@@ -56,23 +66,26 @@ def _write_vitals(writer: SectionWriter, visit: Visit, rng: Random) -> None:
             for key, value in shows.vitals.items():
                 found.setdefault(key, (value, story.code, score))
     items: list[Bit] = []
-    pressure: list[Bit] = []
+    upper, systolic = Bit(""), 0.0
     for key in VITALS:
         name, healthy = visit.wording.vitals[key]
+        if visit.age < YOUNG:
+            healthy = visit.wording.vitals_child.get(key, healthy)
         if key == "weight" and visit.age < 18:
             continue
         value, code, score = found.get(key, (healthy, "", 0.0))
-        shown = healthy.show(value.draw(rng) if code else _within(healthy, rng))
-        label = name.wording(visit.bank, rng)
+        drawn = _drawn(value, rng) if code else _within(healthy, rng)
+        if key == "diastolic":
+            drawn = min(drawn, systolic * MOST_DIASTOLIC)
+        label, shown = name.wording(visit.bank, rng), healthy.show(drawn)
         if key == "systolic":
-            pressure = [Bit(f"{label} {shown}/", code, score)]
+            upper, systolic = Bit(f"{label} {shown}/", code, score), drawn
         elif key == "diastolic":
-            upper = pressure[0]
             owner, its_score = (upper.code, upper.score) if upper.code else (code, score)
             items.append(Bit(f"{upper.text}{shown}{_unit(healthy, visit, rng)}", owner, its_score))
         else:
             items.append(Bit(f"{label} {shown}{_unit(healthy, visit, rng)}", code, score))
-    writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": items})
+    writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": Findings(items)})
 
 
 def write_tests(writer: SectionWriter, visit: Visit, size: int) -> None:
@@ -98,7 +111,7 @@ def write_tests(writer: SectionWriter, visit: Visit, size: int) -> None:
                     items.append(_measured(name, value, story.code, score, visit, rng))
         if items:
             _new_line(writer, visit)
-            say(writer, visit, "test", rng, items=items)
+            say(writer, visit, "test", rng, items=Findings(items))
     methods: set[str] = set()
     for story in visit.stories:
         _write_imaging(writer, visit, story, methods, rng)
@@ -108,20 +121,20 @@ def write_tests(writer: SectionWriter, visit: Visit, size: int) -> None:
 def _write_imaging(
     writer: SectionWriter, visit: Visit, story: Story, methods: set[str], rng: Random
 ) -> None:
-    own, shared = story.condition.leaf.shows.imaging, story.condition.family.shows.imaging
+    own, shared = story.condition.shows.imaging, story.condition.shared.imaging
     chance = 0.8 if story.principal else 0.3
     for method in dict.fromkeys((*own, *shared)):
         if method in methods or rng.random() >= chance:
             continue
         methods.add(method)
-        items = [
-            *visit.bits(own.get(method, ()), story.code, LEAF_SCORE, rng, 1),
-            *visit.bits(shared.get(method, ()), story.code, FAMILY_SCORE, rng, 1),
-        ]
+        if method in own:
+            items = visit.bits(own[method], story.code, LEAF_SCORE, rng, 1)
+        else:
+            items = visit.bits(shared[method], story.code, FAMILY_SCORE, rng, 1)
         _new_line(writer, visit)
-        date = f"{1 + int(rng.random() * 12):02d}-{1 + int(rng.random() * 28):02d}"
-        say(writer, visit, "imaging", rng, method=method, items=items, date=date)
-        if story.name and rng.random() < 0.15:
+        date = visit.date(rng)
+        say(writer, visit, "imaging", rng, method=method, items=Findings(items), date=date)
+        if story.name and method in own and rng.random() < 0.25:
             say(writer, visit, "named_finding", rng, name=story.bit())
 
 
@@ -139,7 +152,6 @@ def _write_normal(
     owned_methods = {
         m for story in visit.stories for _, shows in _shows(story) for m in shows.imaging
     }
-    stems = visit.flags.union(*(p.stems for p in visit.said))
     groups: list[tuple[str, Phrase]] = [("panel", group) for group in visit.wording.panel]
     groups += [("imaging", Phrase.parse(m, "method")) for m in visit.wording.normal_imaging]
     rng.shuffle(groups)
@@ -148,18 +160,25 @@ def _write_normal(
             return
         if kind == "panel":
             tests = visit.wording.panel[group]
+            left = owned_tests - measured
             items = [
                 _measured(name, value, "", 0.0, visit, rng)
                 for name, value in tests.items()
-                if name.a[0] not in owned_tests and name.a[0] not in measured
+                if name.a[0] not in measured
             ]
-            if items:
+            if items and left.isdisjoint(name.a[0] for name in tests):
                 head = group.wording(visit.bank, rng) + visit.wording.label
                 _new_line(writer, visit)
-                say(writer, visit, "test", rng, items=[Bit(head + items[0].text), *items[1:]])
+                say(
+                    writer,
+                    visit,
+                    "test",
+                    rng,
+                    items=Findings([Bit(head + items[0].text), *items[1:]]),
+                )
         elif group.a[0] not in owned_methods and group.a[0] not in methods:
             finding = pick(visit.wording.normal_imaging[group.a[0]], rng)
-            if finding.unless & stems:
+            if not finding.unless.isdisjoint(visit.stems):
                 continue
             phrase = finding.phrase
             _new_line(writer, visit)
@@ -170,7 +189,7 @@ def _write_normal(
                 rng,
                 method=group.a[0],
                 items=Bit(visit.fill(phrase, rng)),
-                date=f"{1 + int(rng.random() * 12):02d}-{1 + int(rng.random() * 28):02d}",
+                date=visit.date(rng),
             )
 
 
@@ -181,32 +200,36 @@ def write_course(writer: SectionWriter, visit: Visit, notes: int, size: int) -> 
     treated = visit.drugs(principal, rng, 1)
     named = tuple(story for story in visit.stories if story.name)
     states = visit.wording.fillers[visit.bank]["course_state"]
+    fillers: list[Filler] = []
     for note in range(notes):
+        if len(fillers) < FEW:
+            fillers = list(visit.wording.fillers[visit.bank]["course"])
         if note:
             writer.line()
         start = writer.size
         state = "".join(pick(states, rng).frame.parts)
         say(writer, visit, "course_day", rng, n=str(2 + note * 3), state=state)
-        say(writer, visit, "course_same", rng, items=copied)
+        if copied:
+            say(writer, visit, "course_same", rng, items=copied)
         if treated and rng.random() < 0.7:
             say(writer, visit, "treated_on", rng, drugs=treated)
         if named and rng.random() < 0.5:
             say(writer, visit, "course_named", rng, name=pick(named, rng).bit())
-        pad(writer, visit, "course", start + size, rng)
+        pad(writer, visit, "course", start + size, rng, fillers)
 
 
 def _shows(story: Story) -> tuple[tuple[float, Signs], tuple[float, Signs]]:
     """What the leaf shows, then what its family shows, each with its evidence score."""
     return (
-        (LEAF_SCORE, story.condition.leaf.shows),
-        (FAMILY_SCORE, story.condition.family.shows),
+        (LEAF_SCORE, story.condition.shows),
+        (FAMILY_SCORE, story.condition.shared),
     )
 
 
 def _measured(
     name: Phrase, value: Value, code: str, score: float, visit: Visit, rng: Random
 ) -> Bit:
-    drawn = value.draw(rng) if code else _within(value, rng)
+    drawn = float(value.show(_drawn(value, rng) if code else _within(value, rng)))
     mark = ""
     if value.high is not None and drawn > value.high:
         mark = visit.style.high
@@ -214,6 +237,12 @@ def _measured(
         mark = visit.style.low
     text = f"{name.wording(visit.bank, rng)} {value.show(drawn)}{_unit(value, visit, rng)}{mark}"
     return Bit(text, code, score)
+
+
+def _drawn(value: Value, rng: Random) -> float:
+    """A patient's value; a share of a whole ends at 100 %."""
+    drawn = value.draw(rng)
+    return min(drawn, 100.0) if value.unit == "%" and value.mean < 100.0 else drawn
 
 
 def _within(value: Value, rng: Random) -> float:
@@ -226,7 +255,7 @@ def _within(value: Value, rng: Random) -> float:
 def _unit(value: Value, visit: Visit, rng: Random) -> str:
     if not value.unit or rng.random() < visit.style.drops_units:
         return ""
-    return value.unit if value.unit in "%℃" else f" {value.unit}"
+    return value.unit if value.unit in "%℃" else visit.wording.space + value.unit
 
 
 def _new_line(writer: SectionWriter, visit: Visit) -> None:

@@ -10,10 +10,11 @@ from typing import Literal
 
 from label_config.errors import ConfigError, UnknownCode
 from label_config.record import EMR, Coding, Diagnosis, EvidenceSpan
+from simulator.consistency import Consistency
 from simulator.examination import write_course, write_signs, write_tests
 from simulator.knowledge import Family, Pack
 from simulator.patient import Condition, Patient, Population, visit_of
-from simulator.phrase import Bank, Phrase, fill, pick, stems_of
+from simulator.phrase import Bank, Phrase, fill, pick
 from simulator.sections import (
     Rates,
     duration,
@@ -23,7 +24,7 @@ from simulator.sections import (
     write_past,
     write_personal,
 )
-from simulator.visit import Story, Visit, name_of
+from simulator.visit import ADULT, Story, Visit, name_of
 from simulator.writer import SectionWriter, Style
 
 CALIBRATION_VISITS = 400
@@ -38,6 +39,9 @@ HERITABLE = 6.0
 """How many times likelier a disease stands in the family history of those who have it."""
 NOT_SUSPECTED = "OPSTVWXYZ"
 """Chapters that no differential, resolved disease or stray finding is taken from."""
+SHORT = "CZ"
+"""Chapters that nobody has lived with for decades, and for how many years at most."""
+FEW_YEARS = 4.0
 CODE_SETS = (50, 100, 600)
 
 
@@ -89,13 +93,13 @@ PROFILES = {
     ),
 }
 SECTION_SHARE = {
-    "history": 0.31,
-    "past": 0.10,
+    "history": 0.25,
+    "past": 0.08,
     "personal": 0.035,
-    "signs": 0.22,
-    "tests": 0.31,
+    "signs": 0.27,
+    "tests": 0.32,
 }
-"""Share of a full record's text, as measured on real records."""
+"""Share of a full record's text to fill; the diseases' own sentences come on top."""
 
 
 class Hospital:
@@ -128,7 +132,9 @@ class Hospital:
             if code[0] not in NOT_SUSPECTED
         ]
         inherited = [family for family in pack.families if family.inherited]
-        self._inherited_names = [_inherited_name(family) for family in inherited]
+        self._inherited_names = [(_inherited_name(family), family.female) for family in inherited]
+        self._linked = _linked(pack.families)
+        self._consistency = Consistency(pack.wording)
         self.rates = self._calibrated()
         self._stretch = 1.0
         self._stretch = self._lengthened()
@@ -167,9 +173,14 @@ class Hospital:
     ) -> Visit:
         past_rng = self._rng("past", patient.number)
         age = self.population.age(patient, earlier)
-        years = str(2 + int(past_rng.random() * max(1, min(25, age - 20))))
+        least = 10 if age > 45 else 2
+        years = str(least + int(past_rng.random() * max(1, min(20, age - 20 - least))))
         own = {c.family.id for c in conditions}
-        words = {**self.pack.wording.people[patient.sex], "age": str(int(age)), "years": years}
+        people = self.pack.wording.people[patient.sex]
+        words = {**people, "age": str(int(age)), "years": years}
+        if age < ADULT and "child" in people:
+            words["person"] = people["child"]
+        facts = (self._consistency.facts(c.leaf) for c in conditions)
         return Visit(
             wording=self.pack.wording,
             bank=self.bank,
@@ -184,15 +195,14 @@ class Hospital:
                 for o in self._others
                 if o.family.id not in own and o.family.fits(patient.sex, age)
             ),
+            linked=frozenset().union(*(self._linked[family_id] for family_id in own)),
             style=Style.draw(rng, self.pack.wording),
             rng=rng,
             past_rng=past_rng,
             words=words,
-            flags=frozenset(
-                {patient.sex, "child" if age < 18 else "old" if age > 66 else "adult"}
-                | {f"code{c.code[0].lower()}" for c in conditions}
-                | ({"known"} if any(c.known for c in conditions) else set())
-            ),
+            day=int(rng.random() * 336),
+            consistency=self._consistency,
+            stems=_flags(patient.sex, age, conditions).union(*(f.stems for f in facts)),
         )
 
     def _story(
@@ -201,7 +211,8 @@ class Hospital:
         if condition.known:
             rng = self._rng(f"known/{condition.code}", patient.number)
         family, drawn = condition.family, rng.random()
-        years = 2 + earlier + int(rng.random() * max(1, min(20, patient.age * 0.3)))
+        most = FEW_YEARS if condition.code[0] in SHORT else min(20.0, patient.age * 0.3)
+        years = 2 + earlier + int(rng.random() * max(1.0, most))
         name = ""
         if drawn < family.named_standard:
             name = condition.leaf.title
@@ -218,15 +229,15 @@ class Hospital:
             k: SectionWriter(n, visit.style, rng, wording) for k, n in wording.sections.items()
         }
         story = visit.stories[0]
-        complaints = story.condition.leaf.shows.complaint or story.condition.family.shows.complaint
+        complaints = story.condition.shared.complaint
         complaint, unit = pick(complaints, rng), pick(story.condition.family.onset, rng)
         lasted = duration(visit, unit, rng)
-        visit.said.append(complaint)
-        visit.flags |= stems_of(unit)
+        visit.tell([complaint])
+        visit.stems.add(f"#{unit}")
         write_complaint(writers["complaint"], visit, complaint, lasted, rng)
         write_history(writers["history"], visit, complaint, lasted, size["history"], self.rates)
         write_past(writers["past"], visit, size["past"], self.rates)
-        write_personal(writers["personal"], visit, size["personal"])
+        write_personal(writers["personal"], visit, size["personal"], self.rates)
         write_family(writers["family"], visit, self._inherited_names, self.rates)
         if rng.random() < profile.with_signs:
             write_signs(writers["signs"], visit, size["signs"])
@@ -278,7 +289,7 @@ class Hospital:
 
     def _lengthened(self) -> float:
         """What to ask for so that texts come out at the profile's mean length."""
-        for _ in range(3):
+        for _ in range(4):
             sizes = [self._size(self.emr(index).emr) for index in range(CALIBRATION_TEXTS)]
             mean = sum(sizes) / len(sizes)
             self._stretch = min(4.0, self._stretch * self.words / mean)
@@ -302,6 +313,28 @@ def _chosen(pack: Pack, codes: int | Sequence[str]) -> tuple[str, ...]:
             raise UnknownCode(f"the knowledge pack has no leaf {code!r}")
     wanted = set(codes)
     return tuple(code for code in pack.codes if code in wanted)
+
+
+def _flags(sex: str, age: float, conditions: Sequence[Condition]) -> set[str]:
+    """What fillers may be unfit for, beside words: see `wording.unless_of`."""
+    flags = {f"#{sex}", "#child" if age < 18 else "#old" if age > 66 else "#adult"}
+    if any(c.known for c in conditions):
+        flags.add("#known")
+    for kind, coded in (("code", conditions), ("main", conditions[:1])):
+        for condition in coded:
+            code = condition.code.replace(".", "").lower()
+            flags |= {f"#{kind}{code[:length]}" for length in range(1, 6)}
+    return flags
+
+
+def _linked(families: Sequence[Family]) -> dict[str, frozenset[str]]:
+    """Family -> those that exclude it or that it excludes: mostly other forms of one disease."""
+    found: dict[str, set[str]] = {family.id: set(family.never_with) for family in families}
+    for family in families:
+        for other in family.never_with:
+            if other in found:
+                found[other].add(family.id)
+    return {key: frozenset(others) for key, others in found.items()}
 
 
 def _inherited_name(family: Family) -> Phrase:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import yaml
 
 from label_config.errors import DataError
 from label_config.taxonomy import Taxonomy
-from simulator.phrase import Phrase, Range, Value, words
+from simulator.phrase import Phrase, Range, Value, stems_of, words
 from simulator.wording import Wording, load_wording
 
 FOLDER = Path(__file__).parent / "knowledge"
 WORDING_FILE = "_wording.yaml"
+TITLES_FILE = "titles.csv"
+"""The codes' titles in the pack's language; without it they are those of ICD-10-CM."""
 
 SYSTEMS = words(
     "general skin eyes ent neck breast lungs heart abdomen back kidneys pelvis limbs joints neuro "
@@ -61,8 +63,15 @@ class Leaf:
     names: tuple[Phrase, ...]
     weight: float
     shows: Signs
+    """Its own."""
+    shared: Signs
+    """Its family's, less what its own replaces and what it `lacks`."""
     acute: bool = False
     """A passing state of a chronic disease: it never stands in the past history as known."""
+    principal: bool = True
+    """Whether it can be the reason for admission; organisms and status codes cannot."""
+    needs: frozenset[str] = frozenset()
+    """Families of which one must be present: what it is secondary to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,8 @@ class Family:
     odds: Mapping[str, float]
     """Other family -> how many times likelier than by chance they come together."""
     never_with: frozenset[str] = frozenset()
+    resolves: bool = True
+    """Whether it may be told as an earlier disease, over by now."""
     background: float = 0.0
     """Share of all admissions in which it is present; 0 leaves it to weight and odds."""
     inherited: float = 0.0
@@ -141,7 +152,9 @@ def load_pack(
 
     Raises DataError that names every problem found, one a line.
     """
-    taxonomy = taxonomy or Taxonomy.icd10cm()
+    titles = folder / language / TITLES_FILE
+    if taxonomy is None:
+        taxonomy = Taxonomy.from_csv(titles) if titles.is_file() else Taxonomy.icd10cm()
     files = sorted(p for p in (folder / language).glob("*.yaml") if p.name != WORDING_FILE)
     if wards is not None:
         chosen = set(wards)
@@ -197,7 +210,8 @@ def blemishes_of(families: Iterable[Family], taxonomy: Taxonomy) -> list[str]:
         found += [
             f"{family.id}: vague {c} is above no leaf" for c in family.vague if c not in above
         ]
-        links = sorted({*family.odds, *family.never_with} - ids)
+        needs = {other for leaf in family.leaves for other in leaf.needs}
+        links = sorted({*family.odds, *family.never_with, *needs} - ids)
         found += [f"{family.id}: names the unknown family {other!r}" for other in links]
     return found
 
@@ -221,13 +235,14 @@ def _loader() -> Any:
 _FAMILY_KEYS = frozenset(
     words(
         "weight age female chronic vague onset with never_with leaves background inherited naming "
-        "complaint symptoms negatives signs vitals tests imaging drugs risks past"
+        "principal needs resolves complaint symptoms negatives signs vitals tests imaging drugs "
+        "risks past"
     )
 )
 _LEAF_KEYS = frozenset(
     words(
-        "weight acute names complaint symptoms negatives signs vitals tests imaging drugs risks "
-        "past"
+        "weight acute principal needs lacks names complaint symptoms negatives signs vitals tests "
+        "imaging drugs risks past"
     )
 )
 
@@ -247,6 +262,8 @@ def _family(where: str, family_id: str, raw: Any, taxonomy: Taxonomy) -> Family:
     if unknown := set(onset) - set(UNITS_OF_TIME):
         raise DataError(f"{where}: onset must be of {UNITS_OF_TIME}, got {sorted(unknown)}")
     leaves = _mapping(values["leaves"], f"{where} leaves", None)
+    chronic = bool(values.get("chronic", False))
+    shared: dict[str, Any] = {key: values[key] for key in ("principal", "needs") if key in values}
     naming = _mapping(
         values.get("naming", {}), f"{where} naming", frozenset(("standard", "variant"))
     )
@@ -255,16 +272,20 @@ def _family(where: str, family_id: str, raw: Any, taxonomy: Taxonomy) -> Family:
         weight=_number(values["weight"], f"{where} weight", 0.0, 1e6),
         age=Range.parse(values["age"], f"{where} age"),
         female=_number(values.get("female", 0.5), f"{where} female", 0.0, 1.0),
-        chronic=bool(values.get("chronic", False)),
+        chronic=chronic,
         onset=onset,
         shows=shows,
-        leaves=tuple(_leaf(f"{where} {c}", str(c), v, taxonomy) for c, v in leaves.items()),
+        leaves=tuple(
+            _leaf(f"{where} {code}", str(code), raw_leaf, shared, shows, taxonomy)
+            for code, raw_leaf in leaves.items()
+        ),
         vague={
             str(code): _phrases(names, f"{where} vague {code}")
             for code, names in _mapping(values["vague"], f"{where} vague", None).items()
         },
         odds={k: float(v) for k, v in _mapping(values.get("with", {}), where, None).items()},
         never_with=frozenset(values.get("never_with") or ()),
+        resolves=bool(values.get("resolves", not chronic)),
         background=_number(values.get("background", 0.0), f"{where} background", 0.0, 1.0),
         inherited=_number(values.get("inherited", 0.0), f"{where} inherited", 0.0, 1.0),
         named_standard=_number(naming.get("standard", 0.25), f"{where} naming", 0.0, 1.0),
@@ -272,8 +293,15 @@ def _family(where: str, family_id: str, raw: Any, taxonomy: Taxonomy) -> Family:
     )
 
 
-def _leaf(where: str, code: str, raw: Any, taxonomy: Taxonomy) -> Leaf:
-    values = _mapping(raw, where, _LEAF_KEYS)
+def _leaf(
+    where: str,
+    code: str,
+    raw: Any,
+    inherited: Mapping[str, Any],
+    family: Signs,
+    taxonomy: Taxonomy,
+) -> Leaf:
+    values = {**inherited, **_mapping(raw, where, _LEAF_KEYS)}
     if not taxonomy.is_leaf(code):
         raise DataError(f"{where}: {code} is not a leaf, its children are more specific")
     shows = _signs(values, where)
@@ -285,8 +313,53 @@ def _leaf(where: str, code: str, raw: Any, taxonomy: Taxonomy) -> Leaf:
     if not names:
         raise DataError(f"{where} needs informal names")
     weight = _number(values.get("weight", 1.0), f"{where} weight", 1e-6, 1e6)
-    acute = bool(values.get("acute", False))
-    return Leaf(code, taxonomy.title(code), names, weight, shows, acute)
+    return Leaf(
+        code,
+        taxonomy.title(code),
+        names,
+        weight,
+        shows,
+        _left_over(family, shows, stems_of(values.get("lacks", "")), where),
+        acute=bool(values.get("acute", False)),
+        principal=bool(values.get("principal", True)),
+        needs=frozenset(values.get("needs") or ()),
+    )
+
+
+def _left_over(family: Signs, own: Signs, lacks: frozenset[str], where: str) -> Signs:
+    """What a leaf shares with its family.
+
+    Its own complaints, tests, vital signs, and what it shows in one body system or by one method
+    replace the family's; phrases with a word that it lacks are left out.
+    """
+
+    def kept(phrases: Iterable[Phrase]) -> tuple[Phrase, ...]:
+        return tuple(phrase for phrase in phrases if phrase.stems.isdisjoint(lacks))
+
+    def kept_by_key(
+        shared: Mapping[str, tuple[Phrase, ...]], replaced: Mapping[str, Any]
+    ) -> dict[str, tuple[Phrase, ...]]:
+        left = {key: kept(phrases) for key, phrases in shared.items() if key not in replaced}
+        return {key: phrases for key, phrases in left.items() if phrases}
+
+    complaint = own.complaint or kept(family.complaint)
+    if not complaint:
+        raise DataError(f"{where} lacks every complaint of its family and needs its own")
+    measured = {name.a[0] for name in own.tests}
+    return replace(
+        family,
+        complaint=complaint,
+        symptoms=kept(family.symptoms),
+        signs=kept_by_key(family.signs, own.signs),
+        vitals={key: value for key, value in family.vitals.items() if key not in own.vitals},
+        tests={
+            name: value
+            for name, value in family.tests.items()
+            if name.a[0] not in measured and name.stems.isdisjoint(lacks)
+        },
+        imaging=kept_by_key(family.imaging, own.imaging),
+        past=kept(family.past),
+    )
 
 
 def _signs(values: Mapping[str, Any], where: str) -> Signs:

@@ -11,7 +11,7 @@ from random import Random
 
 from label_config.errors import ConfigError
 from label_config.record import Sex
-from simulator.knowledge import Family, Leaf, Pack
+from simulator.knowledge import Family, Leaf, Pack, Signs
 
 ADMISSIONS = (1, 1, 2, 1, 1, 3, 1, 1, 2, 1, 4, 1, 1, 2, 1)
 """How often the patients of one round come; the round then starts again with other patients."""
@@ -38,6 +38,16 @@ class Condition:
     def code(self) -> str:
         """The leaf's code."""
         return self.leaf.code
+
+    @property
+    def shows(self) -> Signs:
+        """What only this code shows."""
+        return self.leaf.shows
+
+    @property
+    def shared(self) -> Signs:
+        """What it shows like others of its family."""
+        return self.leaf.shared
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +85,17 @@ class Population:
         self._conditions = [Condition(*pack.by_code[code], known=False) for code in codes]
         zipf = [(rank + 1) ** -ZIPF_EXPONENT for rank in range(len(codes))]
         self._cumulative = list(accumulate(zipf))
+        at_hand = {condition.family.id for condition in self._conditions}
+        reasons = [
+            (condition, weight)
+            for condition, weight in zip(self._conditions, zipf, strict=True)
+            if condition.leaf.principal
+            and (not condition.leaf.needs or condition.leaf.needs & at_hand)
+        ]
+        self._reasons = [condition for condition, _ in reasons]
+        if not reasons:
+            raise ConfigError("a hospital needs a code that can be the reason for admission")
+        self._cumulative_reasons = list(accumulate(weight for _, weight in reasons))
         members: dict[str, list[tuple[Condition, float]]] = {}
         for condition, weight in zip(self._conditions, zipf, strict=True):
             members.setdefault(condition.family.id, []).append((condition, weight))
@@ -95,7 +116,7 @@ class Population:
 
     def patient(self, number: int, rng: Random) -> Patient:
         """A new patient: the first admission's reason gives the likely sex and age."""
-        anchor = self._by_zipf(rng)
+        anchor = self._reason(rng)
         family = anchor.family
         sex: Sex = "female" if rng.random() < family.female else "male"
         age = round(family.age.draw(rng), 1)
@@ -105,8 +126,10 @@ class Population:
             chance = self._chance[other.id] * _age_fit(other, age) if other.fits(sex, age) else 0
             chance *= min(1.6, max(family.odds.get(other.id, 1.0), other.odds.get(family.id, 1.0)))
             if rng.random() < chance and _compatible(other, taken):
-                chronic.append(self._leaf_of(other.id, rng, known=True))
-                taken.append(other)
+                found = self._leaf_of(other.id, rng, known=True)
+                if _supported(found.leaf, taken):
+                    chronic.append(found)
+                    taken.append(other)
         for _ in range(_poisson(0.22 * self.mean_codes, rng)):
             condition = self._fitting(rng, sex, age, taken, chronic=True)
             if condition is not None:
@@ -118,14 +141,19 @@ class Population:
     def admission(self, patient: Patient, earlier: int, rng: Random) -> list[Condition]:
         """The conditions of one admission, the principal one first."""
         age = self.age(patient, earlier)
-        principal = patient.anchor
+        principal, chronic = patient.anchor, list(patient.chronic)
+        if earlier and principal.family.chronic and not principal.leaf.acute:
+            principal = Condition(principal.family, principal.leaf, known=True)
         if earlier and rng.random() < 0.6:
-            taken = [c.family for c in patient.chronic]
-            fitting = self._fitting(rng, patient.sex, age, taken, as_partner=False)
-            principal = fitting or principal
-        conditions = [principal, *patient.chronic]
-        if principal.family.chronic and earlier and not principal.leaf.acute:
-            conditions[0] = Condition(principal.family, principal.leaf, known=True)
+            taken = [principal.family, *(c.family for c in chronic)]
+            found = self._fitting(rng, patient.sex, age, taken, as_partner=False)
+            if found is not None:
+                chronic += [principal] if principal.known else []
+                principal = found
+        conditions = [principal, *chronic]
+        if not _supported(principal.leaf, [c.family for c in chronic]):
+            cause = self._cause(principal, patient.sex, age, conditions, rng)
+            conditions += [cause] if cause else []
         taken = [c.family for c in conditions]
         wanted = 2 + _poisson(self.mean_codes - 2.0, rng)
         while len(conditions) < wanted:
@@ -155,6 +183,23 @@ class Population:
             chance = self._chance[family.id] * family.background / share
             self._chance[family.id] = min(1.0, max(0.001, chance))
 
+    def _cause(
+        self, principal: Condition, sex: str, age: float, present: list[Condition], rng: Random
+    ) -> Condition | None:
+        """What the principal condition is secondary to; known before."""
+        families = sorted(principal.leaf.needs & self._members.keys())
+        rng.shuffle(families)
+        for family_id in families:
+            found = self._leaf_of(family_id, rng)
+            others = [c.family for c in present]
+            if found.family.fits(sex, age) and _compatible(found.family, others):
+                return Condition(found.family, found.leaf, known=not found.leaf.acute)
+        return None
+
+    def _reason(self, rng: Random) -> Condition:
+        place = bisect(self._cumulative_reasons, rng.random() * self._cumulative_reasons[-1])
+        return self._reasons[place]
+
     def _by_zipf(self, rng: Random) -> Condition:
         return self._conditions[bisect(self._cumulative, rng.random() * self._cumulative[-1])]
 
@@ -175,6 +220,7 @@ class Population:
                     found.family.fits(sex, age)
                     and not found.family.background
                     and _compatible(found.family, taken)
+                    and _supported(found.leaf, taken)
                 ):
                     return found
         return self._fitting(rng, sex, age, taken)
@@ -191,7 +237,7 @@ class Population:
     ) -> Condition | None:
         """A condition that sex, age and the others allow; None after TRIES vain draws."""
         for _ in range(TRIES):
-            found = self._by_zipf(rng)
+            found = self._by_zipf(rng) if as_partner else self._reason(rng)
             family = found.family
             if chronic and not family.chronic:
                 continue
@@ -199,6 +245,7 @@ class Population:
                 family.fits(sex, age)
                 and rng.random() < _age_fit(family, age)
                 and _compatible(family, taken)
+                and (not as_partner or _supported(found.leaf, taken))
                 and not (family.background and as_partner)
             ):
                 return found
@@ -224,6 +271,11 @@ def _compatible(family: Family, taken: list[Family]) -> bool:
     if family.chapter in EPISODES:
         return family.chapter == reason.chapter
     return reason.chapter != "O" or family.chronic
+
+
+def _supported(leaf: Leaf, taken: Sequence[Family]) -> bool:
+    """Whether what the code is secondary to is present."""
+    return not leaf.needs or any(family.id in leaf.needs for family in taken)
 
 
 EPISODES = "OST"

@@ -27,7 +27,7 @@ _RANGE = re.compile(
     rf"^(?P<mean>{_NUMBER})\s*±\s*(?P<sd>{_NUMBER})\s*(?P<unit>[^()]*?)\s*"
     rf"(?:\((?P<low>{_NUMBER})\s*-\s*(?P<high>{_NUMBER})\))?$"
 )
-_WORD = re.compile(r"[^\W\d_]+")
+_WORD = re.compile(r"[㐀-鿿]+|[^\W\d_㐀-鿿]+")
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -65,6 +65,11 @@ class Phrase:
             raise DataError(f"{where} needs words on both sides of the bar in {text!r}")
         wordings = tuple(stems_of(wording) for wording in (*a, *(b if bar else ())))
         return cls(a, b, frozenset().union(*wordings), wordings)
+
+    @property
+    def measures(self) -> bool:
+        """Whether it holds a number."""
+        return any(_SLOT.search(text) for text in self.a)
 
     def wording(self, bank: Bank, rng: Random) -> str:
         """One of the bank's wordings, slots still open."""
@@ -182,9 +187,15 @@ def slots_of(text: str) -> tuple[tuple[str, int | None, int, str], ...]:
 
 @lru_cache(maxsize=100_000)
 def stems_of(text: str) -> frozenset[str]:
-    """The first letters of every word that carries meaning."""
+    """The first letters of every word that carries meaning; of Chinese, every pair of signs."""
     words = _WORD.findall(_SLOT.sub(" ", text).lower())
-    return frozenset(_stem(word) for word in words if word not in _STOP)
+    return frozenset(stem for word in words if word not in _STOP for stem in _stems(word))
+
+
+def _stems(word: str) -> tuple[str, ...]:
+    if word[0] >= "㐀":  # Chinese sets no space between words, most of which are pairs
+        return tuple(word[at : at + 2] for at in range(max(1, len(word) - 1)))
+    return (_stem(word),)
 
 
 def _stem(word: str) -> str:

@@ -39,7 +39,7 @@ class NoiseRates:
     """Share not entered at all."""
     extra: float = 0.0
     """Names of unrelated codes added, per gold code."""
-    standard: float = 0.51
+    standard: float = 0.55
     """Share of the right names written as the standard title, the others informally."""
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ PRESETS: dict[str, NoiseRates] = {
 
 
 @dataclass(frozen=True, slots=True)
-class NameError_:  # noqa: N801  (the paper speaks of name errors; NameError is Python's)
+class SpoiltName:
     """One error that was put into an EMR's diagnosis names."""
 
     emr_id: str
@@ -96,7 +96,7 @@ def degrade(
     *,
     codes: Sequence[str] | None = None,
     bank: Bank = "A",
-) -> tuple[EMR, list[NameError_]]:
+) -> tuple[EMR, list[SpoiltName]]:
     """The EMR with its diagnosis names degraded, and every error that was made.
 
     `codes` is the code set that extra names come from, by default all of the pack.
@@ -193,17 +193,17 @@ def _share(rate: float, left: float) -> float:
 
 def _assembled(
     emr: EMR, gold: Sequence[str], coded: Sequence[CodedName | None]
-) -> tuple[EMR, list[NameError_]]:
+) -> tuple[EMR, list[SpoiltName]]:
     diagnoses: list[Diagnosis] = []
-    errors: list[NameError_] = []
+    errors: list[SpoiltName] = []
     for number, entry in enumerate(coded):
         if entry is None:
             if number < len(gold):
-                errors.append(NameError_(emr.emr_id, None, gold[number], "missing", None))
+                errors.append(SpoiltName(emr.emr_id, None, gold[number], "missing", None))
             continue
         if entry.kind is not None:
             errors.append(
-                NameError_(emr.emr_id, len(diagnoses), entry.gold_code, entry.kind, entry.name_code)
+                SpoiltName(emr.emr_id, len(diagnoses), entry.gold_code, entry.kind, entry.name_code)
             )
         diagnoses.append(Diagnosis(entry.name))
     degraded = EMR(emr.emr_id, emr.sections, tuple(diagnoses), emr.patient_id, emr.sex, emr.age)

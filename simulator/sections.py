@@ -6,15 +6,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from random import Random
 
-from simulator.phrase import Phrase, pick, stems_of
+from simulator.patient import Condition
+from simulator.phrase import Phrase, pick
 from simulator.visit import FAMILY_SCORE, LEAF_SCORE, Story, Visit
+from simulator.wording import Filler
 from simulator.writer import Bit, Either, SectionWriter, Slot
 
+KIN = "family_contact"
+"""The habit that stands in the family history."""
+WORK = "work"
+RETIRED = 68.0
+"""Years from which a record no longer tells of work."""
 FACTORS = "Z"
 """Chapters of circumstances, which are not found or suspected like diseases."""
 STRAYS = 4
 """At most so many stray findings a record."""
-STRAY_DRUGS = "GJKMN"
+STRAY_HABITS = 2
+"""At most so many habits a record that bear on no disease of the patient."""
+STRAY_DRUGS = "EGIJKMN"
 """Chapters whose medicines people take without a diagnosis in the record."""
 
 
@@ -26,17 +35,27 @@ class Rates:
     """Routine denial -> chance, given that the patient does not have it."""
     inherited: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     """Family -> chance to stand in the family history (patient has it, has not)."""
-    ruled_out: float = 0.38
+    ruled_out: float = 0.41
     """Differentials named and dropped."""
-    planned: float = 0.26
+    planned: float = 0.28
     """Diseases still to be looked for."""
     resolved: float = 0.30
     """Earlier diseases, over by now."""
     stray: float = 0.9
     """Findings of diseases that the patient does not have, so that evidence is not proof."""
-    told: float = 0.65
+    asked: float = 0.7
+    """Pertinent negatives of a disease that the patient does not have."""
+    habit: float = 0.7
+    """Habits and exposures that bear on no disease of the patient."""
+    medicine: float = 0.8
+    """A medicine taken for long without a diagnosis in the record."""
+    told: float = 0.6
     """Further diseases without a name whose symptoms are told; of the others only the
     examination speaks, if it is there."""
+    listed: float = 0.6
+    """Known diseases without a name whose medicines are listed."""
+    lived_with: float = 0.5
+    """Known diseases without a name whose symptoms stand in the past history."""
     doubtful: float = 0.12
     """Share of positive names written with a question mark."""
 
@@ -46,13 +65,23 @@ def say(writer: SectionWriter, visit: Visit, key: str, rng: Random, **slots: Slo
     writer.say(visit.frame(key, rng), {**visit.words, **slots})
 
 
-def pad(writer: SectionWriter, visit: Visit, key: str, size: int, rng: Random) -> None:
-    """Write sentences without evidence until the section has its size or none is left."""
-    fillers = list(visit.wording.fillers[visit.bank].get(key, ()))
-    stems = visit.flags.union(*(p.stems for p in visit.said))
+def pad(
+    writer: SectionWriter,
+    visit: Visit,
+    key: str,
+    size: int,
+    rng: Random,
+    fillers: list[Filler] | None = None,
+) -> None:
+    """Write sentences without evidence until the section has its size or none is left.
+
+    `fillers`: those still unused, from which the ones written are taken; by default all.
+    """
+    if fillers is None:
+        fillers = list(visit.wording.fillers[visit.bank].get(key, ()))
     while writer.size < size and fillers:
         filler = fillers.pop(int(rng.random() * len(fillers)))
-        if not filler.unless & stems and filler.topic not in visit.topics:
+        if filler.unless.isdisjoint(visit.stems) and filler.topic not in visit.topics:
             writer.say(filler.frame, visit.words)
             if filler.topic:
                 visit.topics.add(filler.topic)
@@ -87,7 +116,9 @@ def write_history(
     opening = Bit(visit.fill(complaint, rng), principal.code, FAMILY_SCORE)
     say(writer, visit, "opening", rng, complaint=opening, duration=lasted)
     pad(writer, visit, "history_onset", int(size * 0.15), rng)
-    say(writer, visit, "accompanied", rng, items=visit.findings(principal, rng, 2, leaf=0.5))
+    found = visit.findings(principal, rng, 2, leaf=0.5)
+    if found:
+        say(writer, visit, "accompanied", rng, items=found)
     if principal.name and not principal.condition.known:
         key = "told_factor" if principal.code[0] in FACTORS else "told_primary"
         say(writer, visit, key, rng, name=_doubtful(principal, visit, rates, rng))
@@ -98,13 +129,12 @@ def write_history(
     for story in visit.stories[1:]:
         _write_active(writer, visit, story, rates, rng)
     _write_stray(writer, visit, rates, rng)
-    _write_negatives(writer, visit, rng)
+    _write_negatives(writer, visit, rates, rng)
     for key in ("ruled_out", "planned"):
-        if rng.random() < getattr(rates, key):
-            name = visit.other_name(rng)
-            if name:
-                frames = key if rng.random() < 0.7 else "differential"
-                say(writer, visit, frames, rng, name=name)
+        other = visit.unlinked(rng) if rng.random() < getattr(rates, key) else None
+        if other is not None:
+            frames = key if rng.random() < 0.7 else "differential"
+            say(writer, visit, frames, rng, name=visit.name(other, rng))
     pad(writer, visit, "history_course", int(size * 0.85), rng)
     pad(writer, visit, "history_state", size, rng)
     pad(writer, visit, "history_end", writer.size + 1, rng)
@@ -116,28 +146,38 @@ def _write_active(
     """A further condition; one that was known before says little here."""
     if story.condition.known:
         if rng.random() < 0.3:
-            say(writer, visit, "also", rng, items=visit.findings(story, rng, 1, leaf=0.3))
+            _also(writer, visit, story, 1, rng)
         return
     if story.name:
         key = "told_factor" if story.code[0] in FACTORS else "told"
         say(writer, visit, key, rng, name=_doubtful(story, visit, rates, rng))
     if rng.random() < (0.3 if story.name else rates.told):
         most = 1 if story.name or rng.random() < 0.7 else 2
-        say(writer, visit, "also", rng, items=visit.findings(story, rng, most, leaf=0.35))
+        _also(writer, visit, story, most, rng)
     if rng.random() < 0.25:
         drugs = visit.drugs(story, rng, 1)
         if drugs:
             say(writer, visit, "treated", rng, drugs=drugs)
 
 
+def _also(writer: SectionWriter, visit: Visit, story: Story, most: int, rng: Random) -> None:
+    items = visit.findings(story, rng, most, leaf=0.35)
+    if items:
+        say(writer, visit, "also", rng, items=items)
+
+
 def _write_stray(writer: SectionWriter, visit: Visit, rates: Rates, rng: Random) -> None:
-    """Complaints that end up under no code."""
+    """Complaints that end up under no code; nothing measured of what the record may deny."""
     for _ in range(STRAYS):
         other = visit.other(rng) if rng.random() < rates.stray else None
         if other is not None:
-            own = other.leaf.shows.symptoms if rng.random() < 0.25 else ()
-            items = visit.bits(own or other.family.shows.symptoms, "", 0.0, rng, 1)
-            say(writer, visit, "also", rng, items=items)
+            own = visit.consistency.lone_symptoms(other.leaf, own=rng.random() < 0.25)
+            symptoms = own or visit.consistency.lone_symptoms(other.leaf, own=False)
+            if any(other.code.startswith(denial.codes) for denial in visit.wording.denials):
+                symptoms = tuple(phrase for phrase in symptoms if not phrase.measures)
+            stray = visit.bits(visit.fresh(symptoms), "", 0.0, rng, 1)
+            if stray:
+                say(writer, visit, "also", rng, items=stray)
 
 
 def _doubtful(story: Story, visit: Visit, rates: Rates, rng: Random) -> Bit:
@@ -147,13 +187,16 @@ def _doubtful(story: Story, visit: Visit, rates: Rates, rng: Random) -> Bit:
     return Bit(pick(visit.wording.doubt, rng).replace("{name}", bit.text), bit.code, bit.score)
 
 
-def _write_negatives(writer: SectionWriter, visit: Visit, rng: Random) -> None:
-    possible = visit.possible()
-    for story in visit.stories[:3]:
-        negatives = [p for p in story.condition.family.shows.negatives if not p.denies(possible)]
+def _write_negatives(writer: SectionWriter, visit: Visit, rates: Rates, rng: Random) -> None:
+    """What the patient was asked about and does not have."""
+    asked = [s.condition for s in visit.stories[:3] if s.principal or rng.random() < 0.4]
+    other = visit.other(rng) if rng.random() < rates.asked else None
+    asked += [other] if other else []
+    for condition in asked:
+        negatives = visit.negatives(condition)
         while len(negatives) > 3:
             negatives.pop(int(rng.random() * len(negatives)))
-        if negatives and (story.principal or rng.random() < 0.4):
+        if negatives:
             items = [Bit(visit.fill(phrase, rng)) for phrase in negatives]
             say(writer, visit, "denied", rng, items=Either(items))
 
@@ -163,30 +206,39 @@ def write_past(writer: SectionWriter, visit: Visit, size: int, rates: Rates) -> 
     rng = visit.past_rng
     for story in visit.stories:
         if story.condition.known:
-            _write_known(writer, visit, story)
-        own = story.condition.leaf.shows.past
-        if own and rng.random() < 0.5:
+            _write_known(writer, visit, story, rates)
+        own = story.condition.shows.past
+        if own and rng.random() < 0.35:
             items = visit.bits(own, story.code, LEAF_SCORE, rng, 1)
             writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": items})
-        elif rng.random() < 0.4:
-            shared = visit.bits(story.condition.family.shows.past, story.code, FAMILY_SCORE, rng, 1)
+        elif rng.random() < 0.3:
+            shared = visit.bits(story.condition.shared.past, story.code, FAMILY_SCORE, rng, 1)
             if shared:
                 writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": shared})
-    other = visit.other(rng) if rng.random() < rates.stray else None
-    if other is not None and other.family.chronic and other.code[0] in STRAY_DRUGS:
-        drugs = visit.bits(other.family.shows.drugs, "", 0.0, rng, 1)
-        say(writer, visit, "takes", rng, drugs=drugs, years="2")
-    _write_denials(writer, visit, rates, rng)
+    if rng.random() < rates.medicine:
+        _write_stray_medicine(writer, visit, rng)
+    over: Condition | None = None
     if visit.age >= 20 and rng.random() < rates.resolved:
-        name = visit.other_name(rng)
+        over = visit.other(rng, over=True)
+    _write_denials(writer, visit, rates, rng, over)
+    if over is not None:
         years = str(2 + int(rng.random() * min(20, visit.age - 18)))
-        if name:
-            say(writer, visit, "resolved", rng, name=name, years=years)
-            visit.flags |= stems_of("resolved")
+        say(writer, visit, "resolved", rng, name=visit.name(over, rng), years=years)
+        visit.stems.add("#resolved")
+        visit.stems.update(*(name.stems for name in over.leaf.names))
     pad(writer, visit, "past", size, rng)
 
 
-def _write_known(writer: SectionWriter, visit: Visit, story: Story) -> None:
+def _write_stray_medicine(writer: SectionWriter, visit: Visit, rng: Random) -> None:
+    for _ in range(6):
+        other = visit.other(rng)
+        if other and other.family.chronic and other.code[0] in STRAY_DRUGS:
+            drugs = visit.bits(other.shared.drugs, "", 0.0, rng, 1)
+            say(writer, visit, "takes", rng, drugs=drugs, years="2")
+            return
+
+
+def _write_known(writer: SectionWriter, visit: Visit, story: Story, rates: Rates) -> None:
     """A disease from before, in the same words at every admission."""
     rng, frames = story.rng, visit.wording.frames[visit.bank]
     years = str(story.years)
@@ -195,44 +247,60 @@ def _write_known(writer: SectionWriter, visit: Visit, story: Story) -> None:
     if story.name:
         writer.say(pick(frames["known"], rng), {**slots, "name": story.bit()})
         return
-    writer.say(pick(frames["takes"], rng), slots)
-    if rng.random() < 0.6:
+    if rng.random() < rates.listed:
+        writer.say(pick(frames["takes"], rng), slots)
+    if rng.random() < rates.lived_with:
         items = visit.findings(story, rng, 1, leaf=0.35)
-        writer.say(pick(frames["lives_with"], rng), {**slots, "items": items})
+        if items:
+            writer.say(pick(frames["lives_with"], rng), {**slots, "items": items})
 
 
-def _write_denials(writer: SectionWriter, visit: Visit, rates: Rates, rng: Random) -> None:
+def _write_denials(
+    writer: SectionWriter, visit: Visit, rates: Rates, rng: Random, over: Condition | None
+) -> None:
+    codes = [story.code for story in visit.stories] + ([over.code] if over else [])
     items = []
     for denial in visit.wording.denials:
         chance = rates.denials.get(denial.name.a[0], denial.rate)
         drawn = rng.random() < chance
-        if drawn and not any(story.code.startswith(denial.codes) for story in visit.stories):
+        if drawn and not any(code.startswith(denial.codes) for code in codes):
             items.append(Bit(visit.fill(denial.name, rng)))
     if items:
         say(writer, visit, "denials", rng, items=Either(items))
 
 
-def write_personal(writer: SectionWriter, visit: Visit, size: int) -> None:
+def write_personal(writer: SectionWriter, visit: Visit, size: int, rates: Rates) -> None:
     """Personal history: habits that bear on a disease, else the usual lines."""
     rng = visit.past_rng
     told: set[str] = set()
-    if visit.age < 16:
+    if visit.young:
         pad(writer, visit, "personal_child", size, rng)
         return
     for story in visit.stories:
         for score, shows in (
-            (LEAF_SCORE, story.condition.leaf.shows),
-            (FAMILY_SCORE, story.condition.family.shows),
+            (LEAF_SCORE, story.condition.shows),
+            (FAMILY_SCORE, story.condition.shared),
         ):
             for habit, phrases in shows.risks.items():
-                if habit not in told and rng.random() < 0.55:
-                    told.add(habit)
+                fits = habit not in told and habit != KIN and (habit != WORK or visit.age < RETIRED)
+                told.add(habit)
+                if fits and rng.random() < 0.45:
                     items = visit.bits(phrases, story.code, score, rng, 1)
                     writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": items})
-    for habit, phrases in visit.wording.personal.items():
-        if habit not in told and rng.random() < 0.8:
-            said = Bit(visit.fill(pick(phrases, rng), rng))
-            writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": said})
+    for _ in range(STRAY_HABITS):
+        other = visit.other(rng) if rng.random() < rates.habit else None
+        risks = other.shared.risks if other else {}
+        habits = tuple(sorted(risks.keys() - told - {KIN, WORK}))
+        if habits:
+            habit = pick(habits, rng)
+            told.add(habit)
+            items = visit.bits(risks[habit], "", 0.0, rng, 1)
+            writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": items})
+    for habit, usual in visit.wording.personal.items():
+        said = pick(usual, rng)
+        if habit not in told and rng.random() < 0.8 and said.unless.isdisjoint(visit.stems):
+            bit = Bit(visit.fill(said.phrase, rng))
+            writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": bit})
     if visit.sex == "female" and rng.random() < 0.6:
         pad(writer, visit, "personal_female", writer.size + 1, rng)
     if visit.age >= 24:
@@ -240,19 +308,40 @@ def write_personal(writer: SectionWriter, visit: Visit, size: int) -> None:
 
 
 def write_family(
-    writer: SectionWriter, visit: Visit, families: Sequence[Phrase], rates: Rates
+    writer: SectionWriter, visit: Visit, families: Sequence[tuple[Phrase, float]], rates: Rates
 ) -> None:
-    """Family history: diseases of relatives, which are not the patient's."""
+    """Family history: what bears on a disease, and diseases of relatives, not the patient's.
+
+    `families`: name and share of women of each family of `rates.inherited`.
+    """
     rng = visit.past_rng
     own = {story.condition.family.id for story in visit.stories}
-    wrote = False
-    for phrase, family_id in zip(families, rates.inherited, strict=True):
+    wrote = _write_kin(writer, visit, rng)
+    for (phrase, female), family_id in zip(families, rates.inherited, strict=True):
         has, has_not = rates.inherited[family_id]
         if rng.random() < (has if family_id in own else has_not):
-            relatives = visit.wording.relatives["female" if rng.random() < 0.5 else "male"]
-            relative = visit.fill(relatives, rng)
+            drawn = rng.random()
+            woman = drawn < 0.5 if 0.0 < female < 1.0 else female == 1.0
+            relative = visit.fill(visit.wording.relatives["female" if woman else "male"], rng)
             name = visit.fill(phrase, rng)
             say(writer, visit, "family", rng, relative=relative, name=name)
             wrote = True
-    if not wrote or rng.random() < 0.3:
+    if not wrote:
         say(writer, visit, "family_none", rng)
+
+
+def _write_kin(writer: SectionWriter, visit: Visit, rng: Random) -> bool:
+    """What relatives have or pass on that bears on the first disease of which there is any."""
+    for story in visit.stories:
+        for score, shows in (
+            (LEAF_SCORE, story.condition.shows),
+            (FAMILY_SCORE, story.condition.shared),
+        ):
+            phrases = shows.risks.get(KIN)
+            if phrases:
+                told = rng.random() < 0.5
+                if told:
+                    items = visit.bits(phrases, story.code, score, rng, 1)
+                    writer.say(visit.wording.frames[visit.bank]["signs"][0], {"items": items})
+                return told
+    return False

@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from random import Random
 
 from label_config.record import Sex
+from simulator.consistency import Consistency
 from simulator.patient import Condition
 from simulator.phrase import Bank, Phrase, fill, pick
 from simulator.wording import Frame, Wording
 from simulator.writer import Bit, Style
 
+ADULT = 16.0
+"""Years from which a record tells habits, work and household."""
 NAME_SCORE = 1.0
 """Evidence that names the code."""
 LEAF_SCORE = 0.8
@@ -54,11 +57,18 @@ class Visit:
     stories: Sequence[Story]
     others: tuple[Condition, ...]
     """Codes the patient does not have, of which the record may still speak."""
+    linked: frozenset[str]
+    """Families that exclude those present, often other forms of one disease: not ruled out."""
     style: Style
     rng: Random
     """Of this admission."""
     past_rng: Random
     """Of the patient: what it decides is copied forward from admission to admission."""
+    day: int
+    """Of admission, in years of twelve months of 28 days."""
+    consistency: Consistency
+    stems: set[str]
+    """What the diseases may show, what was said, and flags: sentences may be unfit for some."""
     words: Mapping[str, str] = field(default_factory=dict)
     said: list[Phrase] = field(default_factory=list)
     """Findings written so far, so that nothing denies them."""
@@ -66,8 +76,11 @@ class Visit:
     """Topics of the fillers written so far."""
     unused: dict[str, list[Frame]] = field(default_factory=dict)
     """Frames of each kind not yet written: none comes again before all have been."""
-    flags: frozenset[str] = frozenset()
-    """Sex, time of life and how fast it began: fillers may be unfit for some."""
+
+    @property
+    def young(self) -> bool:
+        """Too young for habits, work and a family of their own."""
+        return self.age < ADULT
 
     def frame(self, key: str, rng: Random) -> Frame:
         """A frame of this kind that the record has not used lately."""
@@ -76,15 +89,25 @@ class Visit:
             left = self.unused[key] = list(self.wording.frames[self.bank][key])
         return left.pop(int(rng.random() * len(left)))
 
-    def possible(self) -> list[Phrase]:
-        """Whatever the patient's diseases may show: nothing of it is to be denied."""
-        found = list(self.said)
-        for story in self.stories:
-            for shows in (story.condition.family.shows, story.condition.leaf.shows):
-                found += shows.complaint
-                found += shows.symptoms
-            found += story.condition.leaf.names
-        return found
+    def negatives(self, condition: Condition) -> list[Phrase]:
+        """Pertinent negatives of its family that contradict nothing of this patient."""
+        own = self.consistency.facts(condition.leaf)
+        others = [
+            self.consistency.facts(story.condition.leaf)
+            for story in self.stories
+            if story.code != condition.code
+        ]
+        return self.consistency.negatives(condition.family, own, others, self.said)
+
+    def fresh(self, phrases: Sequence[Phrase]) -> list[Phrase]:
+        """Those that do not repeat what was said."""
+        return [phrase for phrase in phrases if not phrase.denies(self.said)]
+
+    def tell(self, phrases: Sequence[Phrase]) -> None:
+        """Remember that this was said."""
+        self.said.extend(phrases)
+        for phrase in phrases:
+            self.stems |= phrase.stems
 
     def fill(self, phrase: Phrase, rng: Random) -> str:
         """The phrase in this hospital's words."""
@@ -97,40 +120,65 @@ class Visit:
         chosen = list(phrases)
         while len(chosen) > most:
             chosen.pop(int(rng.random() * len(chosen)))
-        self.said.extend(chosen)
+        self.tell(chosen)
         return [Bit(self.fill(phrase, rng), code, score) for phrase in chosen]
 
     def findings(self, story: Story, rng: Random, most: int, *, leaf: float) -> list[Bit]:
         """Symptoms of the family, and with chance `leaf` those that tell the leaf."""
-        shows = story.condition.family.shows.symptoms
-        bits = self.bits(shows, story.code, FAMILY_SCORE, rng, most)
-        own = story.condition.leaf.shows.symptoms
+        bits = self.bits(
+            self.fresh(story.condition.shared.symptoms), story.code, FAMILY_SCORE, rng, most
+        )
+        own = story.condition.shows.symptoms
         if own and rng.random() < leaf:
-            bits += self.bits(own, story.code, LEAF_SCORE, rng, 1)
+            bits += self.bits(self.fresh(own), story.code, LEAF_SCORE, rng, 1)
         return bits
 
     def drugs(self, story: Story, rng: Random, most: int) -> list[Bit]:
         """Medicines the condition is treated with, the leaf's own first."""
-        own, shared = story.condition.leaf.shows.drugs, story.condition.family.shows.drugs
+        own, shared = story.condition.shows.drugs, story.condition.shared.drugs
         bits = self.bits(own, story.code, LEAF_SCORE, rng, 1) if rng.random() < 0.5 else []
-        return bits + self.bits(shared, story.code, FAMILY_SCORE, rng, most - len(bits))
+        for bit in self.bits(shared, story.code, FAMILY_SCORE, rng, most - len(bits)):
+            if _head(bit) not in map(_head, bits):
+                bits.append(bit)
+        return bits
 
-    def other(self, rng: Random) -> Condition | None:
-        """A condition that this patient does not have, most often of an organ at hand."""
-        if not self.others:
-            return None
-        other = pick(self.others, rng)
+    def date(self, rng: Random) -> str:
+        """Month and day of a film: within the week of admission."""
+        month, day = divmod(self.day + int(rng.random() * 6), 28)
+        return f"{1 + month % 12:02d}-{1 + day:02d}"
+
+    def other(self, rng: Random, *, over: bool = False) -> Condition | None:
+        """A condition that this patient does not have, most often of an organ at hand.
+
+        `over`: one that can have come and gone without leaving a code.
+        """
         chapters = {story.code[0] for story in self.stories[:2]}
-        for _ in range(6):
+        found: Condition | None = None
+        for _ in range(8 if self.others else 0):
+            other = pick(self.others, rng)
+            if over and (not other.family.resolves or other.family.id in self.linked):
+                continue
+            found = other
             if other.code[0] in chapters or rng.random() < 0.05:
                 break
-            other = pick(self.others, rng)
-        return other
+        return found
 
-    def other_name(self, rng: Random, *, standard: float = 0.45) -> str | None:
-        """Its name."""
-        other = self.other(rng)
-        return name_of(other, self.bank, rng, standard=standard) if other else None
+    def unlinked(self, rng: Random) -> Condition | None:
+        """One that is neither there nor another form of what is, so that it can be ruled out."""
+        for _ in range(4):
+            other = self.other(rng)
+            if other is not None and other.family.id not in self.linked and other.leaf.principal:
+                return other
+        return None
+
+    def name(self, other: Condition, rng: Random, *, standard: float = 0.45) -> str:
+        """How the record names a condition that the patient does not have."""
+        return fill(name_of(other, self.bank, rng, standard=standard), rng, self.words)
+
+
+def _head(drug: Bit) -> str:
+    """Its first word: one medicine is not listed twice in two strengths."""
+    return drug.text.partition(" ")[0].lower()
 
 
 def name_of(condition: Condition, bank: Bank, rng: Random, *, standard: float) -> str:

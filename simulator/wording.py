@@ -6,8 +6,8 @@ Read from `knowledge/<language>/_wording.yaml`; no word of any language stands i
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import yaml
 from label_config.errors import DataError
 from simulator.phrase import Bank, Phrase, Value, stems_of, words
 
+FLAGS = frozenset(words("child adult old male female known resolved hours days weeks months years"))
+"""What `unless` may name beside words: age, sex, an earlier disease, and how it began."""
 SECTION_KEYS = ("complaint", "history", "past", "personal", "family", "signs", "tests", "course")
 FRAME_KEYS = words(
     "complaint opening accompanied denied told_primary told told_factor also treated ruled_out "
@@ -40,6 +42,7 @@ class Filler:
 
     frame: Frame
     unless: frozenset[str]
+    """Stems, and flags such as "#child" or "#codei63"."""
     topic: str = ""
     """Of one topic only one sentence is written."""
 
@@ -81,6 +84,8 @@ class Wording:
     stop: str
     label: str
     """Between a test's or method's name and what follows."""
+    clause: tuple[str, str]
+    """Between the findings of an examination, and before the last of them."""
     people: Mapping[str, Mapping[str, str]]
     """Sex -> {he, his, him, person}."""
     durations: Mapping[str, tuple[int, int, Phrase]]
@@ -92,16 +97,26 @@ class Wording:
     normal_signs: Mapping[str, tuple[Normal, ...]]
     """Body system -> normal findings."""
     vitals: Mapping[str, tuple[Phrase, Value]]
+    vitals_child: Mapping[str, Value]
+    """Those that differ in children."""
     panel: Mapping[Phrase, Mapping[Phrase, Value]]
     """Group -> test -> its values in health."""
     normal_imaging: Mapping[str, tuple[Normal, ...]]
     denials: tuple[Denial, ...]
-    personal: Mapping[str, tuple[Phrase, ...]]
+    personal: Mapping[str, tuple[Normal, ...]]
     """Habit -> what is written when there is nothing to tell."""
     high: tuple[str, ...]
     low: tuple[str, ...]
     doubt: tuple[str, ...]
     """Marks before or after an uncertain name, "{name}" where it stands."""
+    slips: Mapping[str, str]
+    """Words as they are often mistyped; where empty, two letters of a word change places."""
+    alike: Mapping[str, str] = field(default_factory=dict)
+    """Stem -> the stem that stands for all that mean the same; see `consistency`."""
+    refers: tuple[str, ...] = ()
+    """Words that point back to what was said: a phrase with one cannot stand by itself."""
+    implies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Vital sign -> stems of what a patient has in whom it is not normal."""
 
 
 def load_wording(path: Path) -> Wording:
@@ -134,6 +149,7 @@ def _wording(raw: dict[str, Any], where: str) -> Wording:
         space=join["space"],
         stop=join["stop"],
         label=join["label"],
+        clause=(join.get("clause", join["comma"]), join.get("clause", join["last"])),
         people=raw["people"],
         durations={
             unit: (low, high, Phrase.parse(text, f"{where} durations"))
@@ -147,6 +163,10 @@ def _wording(raw: dict[str, Any], where: str) -> Wording:
             key: (Phrase.parse(name, where), Value.parse(value, f"{where} vitals {key}"))
             for key, (name, value) in raw["vitals"].items()
         },
+        vitals_child={
+            key: Value.parse(value, f"{where} vitals_child {key}")
+            for key, value in raw.get("vitals_child", {}).items()
+        },
         panel={
             Phrase.parse(group, where): {
                 Phrase.parse(n, where): Value.parse(v, f"{where} panel {n}")
@@ -159,10 +179,16 @@ def _wording(raw: dict[str, Any], where: str) -> Wording:
             Denial(Phrase.parse(d["name"], where), float(d["rate"]), tuple(d["codes"]))
             for d in raw["denials"]
         ),
-        personal=_phrases_by_key(raw["personal"], where),
+        personal={key: _normals(rows, where) for key, rows in raw["personal"].items()},
         high=tuple(raw["marks"]["high"]),
         low=tuple(raw["marks"]["low"]),
         doubt=tuple(raw["marks"]["doubt"]),
+        slips={str(k): str(v) for k, v in raw.get("slips", {}).items()},
+        alike=_alike(raw.get("alike", ())),
+        refers=tuple(raw.get("refers", ())),
+        implies={
+            key: tuple(sorted(stems_of(text))) for key, text in raw.get("implies", {}).items()
+        },
     )
 
 
@@ -186,7 +212,7 @@ def _fillers(
         fillers[key] = tuple(
             Filler(
                 _frame(entry["say"], short),
-                stems_of(entry.get("unless", "")),
+                unless_of(entry.get("unless", "")),
                 entry.get("topic", ""),
             )
             for entry in entries
@@ -197,19 +223,38 @@ def _fillers(
 def _normals(rows: list[Any], where: str) -> tuple[Normal, ...]:
     entries = [row if isinstance(row, dict) else {"say": row} for row in rows]
     return tuple(
-        Normal(Phrase.parse(entry["say"], where), stems_of(entry.get("unless", "")))
+        Normal(Phrase.parse(entry["say"], where), unless_of(entry.get("unless", "")))
         for entry in entries
     )
 
 
-def _phrases_by_key(raw: Mapping[str, list[str]], where: str) -> dict[str, tuple[Phrase, ...]]:
-    return {key: tuple(Phrase.parse(t, where) for t in texts) for key, texts in raw.items()}
+def unless_of(text: str) -> frozenset[str]:
+    """What a sentence must not stand beside: stems of words said, and flags of the patient.
+
+    Flags are "#" and one of FLAGS, "#code" and the beginning of a code at hand, or "#main" and
+    the beginning of the principal one.
+    """
+    found: set[str] = set()
+    for word in text.lower().split():
+        flag = word in FLAGS or word.startswith(("code", "main"))
+        found |= {f"#{word}"} if flag else stems_of(word)
+    return frozenset(found)
+
+
+def _alike(groups: Iterable[str]) -> dict[str, str]:
+    """Stem -> the stem that stands for all that mean the same."""
+    found: dict[str, str] = {}
+    for group in groups:
+        stems = [stem for word in group.split() for stem in stems_of(word)]
+        found.update(dict.fromkeys(stems[1:], stems[0]))
+    return found
 
 
 def _frame(text: str, short: Mapping[str, str]) -> Frame:
     abbreviated = text
     for long, brief in short.items():
-        abbreviated = re.sub(rf"(?<!\w){re.escape(long)}(?!\w)", brief, abbreviated)
+        whole = rf"(?<!\w){re.escape(long)}(?!\w)" if long.isascii() else re.escape(long)
+        abbreviated = re.sub(whole, brief, abbreviated)
     return Frame(_cut(text), _cut(abbreviated))
 
 

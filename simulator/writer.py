@@ -27,7 +27,14 @@ class Either:
     bits: Sequence[Bit]
 
 
-Slot = str | Bit | Either | Sequence[Bit]
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """A list of an examination's findings, each a statement or a value of its own."""
+
+    bits: Sequence[Bit]
+
+
+Slot = str | Bit | Either | Findings | Sequence[Bit]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,21 +91,25 @@ class SectionWriter:
         rng, style, wording = self.rng, self.style, self.wording
         parts = frame.short if rng.random() < style.abbreviates else frame.parts
         if rng.random() < style.typos:
-            parts = (_misspelt(parts[0], rng), *parts[1:])
+            parts = (_misspelt(parts[0], rng, wording.slips), *parts[1:])
         start = self._length
         if start and not self._at_line:
             self._add(wording.space)
             start += len(wording.space)
-        first = len(self._parts)
-        for position, part in enumerate(parts):
-            if position % 2 == 0:
-                self._add(part)
-            else:
-                self._fill(slots[part])
-        self._add(wording.stop)
         self._at_line = False
-        sentence = "".join(self._parts[first:])
-        self._parts[first:] = [_capitalised(sentence)]
+        if len(parts) == 1:
+            sentence = _capitalised(parts[0] + wording.stop)
+            self._add(sentence)
+        else:
+            first = len(self._parts)
+            for position, part in enumerate(parts):
+                if position % 2:
+                    self._fill(slots[part])
+                elif part:
+                    self._add(part)
+            self._add(wording.stop)
+            sentence = "".join(self._parts[first:])
+            self._parts[first:] = [_capitalised(sentence)]
         self.size += sentence.count(" ") + 1 if self._by_words else len(sentence)
 
     def line(self) -> None:
@@ -117,15 +128,17 @@ class SectionWriter:
         elif isinstance(slot, Bit):
             self._bit(slot)
         elif isinstance(slot, Either):
-            self._list(slot.bits, self.wording.either)
+            self._list(slot.bits, self.wording.comma, self.wording.either)
+        elif isinstance(slot, Findings):
+            self._list(slot.bits, *self.wording.clause)
         else:
-            self._list(slot, self.wording.last)
+            self._list(slot, self.wording.comma, self.wording.last)
 
-    def _list(self, bits: Sequence[Bit], joint: str) -> None:
+    def _list(self, bits: Sequence[Bit], comma: str, joint: str) -> None:
         last = len(bits) - 1
         for position, bit in enumerate(bits):
             if position:
-                self._add(joint if position == last else self.wording.comma)
+                self._add(joint if position == last else comma)
             self._bit(bit)
 
     def _bit(self, bit: Bit) -> None:
@@ -143,8 +156,12 @@ def _capitalised(sentence: str) -> str:
     return sentence
 
 
-def _misspelt(text: str, rng: Random) -> str:
-    """Swap two neighbouring letters inside a word; the length stays the same."""
+def _misspelt(text: str, rng: Random, slips: Mapping[str, str]) -> str:
+    """Mistype one word as people do; without `slips`, swap two neighbouring letters inside it."""
+    if slips:
+        found = tuple(word for word in slips if word in text)
+        word = pick(found, rng) if found else None
+        return text.replace(word, slips[word], 1) if word else text
     if len(text) < 6:
         return text
     at = 1 + int(rng.random() * (len(text) - 3))
