@@ -64,27 +64,29 @@ def run_demo(config: DemoConfig, *, once: bool, json_file: Path | None) -> None:
     """Play the loop. With `once` simulated coders do the work and a table is printed."""
     started = time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # stopped from outside: clean up too
-    with ExitStack() as stack, progress_bar() as progress:
-        progress("starting Label Studio (the first start takes a minute)", 0, 0)
-        label_studio = stack.enter_context(LocalLabelStudio(config.folder / "label-studio"))
-        _environment(config, label_studio)
-        workspace = prepare(config, progress)
-        stack.enter_context(_backend(config, workspace, progress))
-        client = LabelStudioClient(label_studio.url, label_studio.token)
-        progress("setting the project up", 0, 0)
-        project_url = steps.set_up_project(workspace, client)
+    with ExitStack() as stack:
+        with progress_bar() as progress:
+            progress("starting Label Studio (the first start takes a minute)", 0, 0)
+            label_studio = stack.enter_context(LocalLabelStudio(config.folder / "label-studio"))
+            _environment(config, label_studio)
+            workspace = prepare(config, progress)
+            stack.enter_context(_backend(config, workspace, progress))
+            client = LabelStudioClient(label_studio.url, label_studio.token)
+            progress("setting the project up", 0, 0)
+            project_url = steps.set_up_project(workspace, client)
+            if not once:
+                settle = LoopConfig(batch=config.batch)
+                Loop(workspace, client, settle, say=_quiet, progress=progress).turn()
+            else:
+                before = _evaluate(config, workspace, "before", progress)
+                rounds = code_until_covered(config, workspace, client, progress)
+                train_through_label_studio(workspace, client, progress)
+                steps.refresh(workspace, client, progress=progress)
+                after = _evaluate(config, workspace, "after", progress)
         if not once:
-            Loop(
-                workspace, client, LoopConfig(batch=config.batch), say=_quiet, progress=progress
-            ).turn()
             _invite(label_studio, project_url)
             _watch(config, workspace, client)
             return
-        before = _evaluate(config, workspace, "before", progress)
-        rounds = code_until_covered(config, workspace, client, progress)
-        train_through_label_studio(workspace, client, progress)
-        steps.refresh(workspace, client, progress=progress)
-        after = _evaluate(config, workspace, "after", progress)
     minutes = (time.monotonic() - started) / 60
     _summary(workspace, rounds, [before, after], minutes, json_file)
 

@@ -8,7 +8,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 
 from ml_backend import table
 from ml_backend.steps import Progress as Report
@@ -29,17 +36,22 @@ def progress_bar() -> Iterator[Report]:
         yield _lines()
         return
     columns = (
-        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
-    )  # fmt: skip
+        SpinnerColumn(finished_text="[green]✓"),
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=24),
+        TextColumn("{task.fields[count]}"),
+        TimeElapsedColumn(),
+    )
     with Progress(*columns, console=table.errors, transient=True) as bars:
-        known: dict[str, int] = {}
+        known: dict[str, TaskID] = {}
 
         def report(step: str, done: int, total: int) -> None:
             if step not in known:
-                for finished in known.values():
-                    bars.stop_task(finished)  # type: ignore[arg-type]
-                known[step] = bars.add_task(step, total=total or None)
-            bars.update(known[step], completed=done, total=total or None)  # type: ignore[arg-type]
+                for earlier in known.values():
+                    bars.update(earlier, total=1, completed=1)
+                known[step] = bars.add_task(step, total=None, count="")
+            count = f"{done}/{total}" if total > 1 else ""
+            bars.update(known[step], completed=done, total=total or None, count=count)
 
         yield report
 
