@@ -42,12 +42,15 @@ def show(title: str, rows: Sequence[Row], json_file: Path | None = None) -> None
 def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row per setting: the median over its seeds, and the range of what differs.
 
-    A setting is what stands before "seed" in a row, and every text after it.
+    A setting is what stands before "seed" in a row, and every text after it. Rows without a seed
+    stay as they are.
     """
+    if not all("seed" in row for row in rows):
+        return [dict(row) for row in rows]
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         names = list(row)
-        settings = names[: names.index("seed")] if "seed" in row else []
+        settings = names[: names.index("seed")]
         key = tuple((n, row[n]) for n in names if n in settings or isinstance(row[n], str))
         groups.setdefault(key, []).append(row)
     return [{**dict(key), **_medians(group, dict(key))} for key, group in groups.items()]

@@ -37,6 +37,11 @@ def test_rows_of_one_setting_become_their_median_and_range_over_seeds():
     ]
 
 
+def test_rows_without_a_seed_stay_as_they_are():
+    rows = [{"emrs": 10, "seconds": 0.1}, {"emrs": 20, "seconds": 0.2}]
+    assert table.over_seeds(rows) == rows
+
+
 def test_an_experiment_s_record_says_what_was_run_on_what_and_where():
     record = table.experiment_json(
         "sampler", "clinicoco experiment sampler", [{"emrs": 3}],
