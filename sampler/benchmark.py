@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 
+from label_config.measured import Measured, Progress, goal
 from sampler.coverage import CoverageSampler
 from sampler.synthetic import PoolConfig, make_pool
 
@@ -39,11 +40,11 @@ FULL = (
 
 def run(
     quick: bool,
+    progress: Progress | None = None,
     *,
     sizes: Sequence[Size] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Measure the next batch of 1,000 on four sizes; rows, and goals {id, target, value, met}.
+) -> Measured:
+    """Measure the next batch of 1,000 on four sizes.
 
     Seconds depend on the machine; `passes` is the same time in sparse products over the pool
     (noisy codes times a vector), which a machine's speed and load leave about as they are.
@@ -58,11 +59,11 @@ def run(
     grown = last["entries"] / first["entries"]
     growth = float(np.log(last["seconds"] / first["seconds"]) / np.log(grown))
     goals = [
-        _goal("batch_seconds", "<=", 1.0, last["seconds"]),
-        _goal("peak_mebibytes", "<=", 1024.0, last["peak_mebibytes"]),
-        _goal("growth_exponent", "<=", 1.1, growth),
+        goal("batch_seconds", "<= 1", last["seconds"]),
+        goal("peak_mebibytes", "<= 1024", last["peak_mebibytes"]),
+        goal("growth_exponent", "<= 1.1", growth),
     ]
-    return rows, goals
+    return Measured(rows, goals, seeds=(0,), data_hash="synthetic")
 
 
 def measure(size: Size, seed: int = 0) -> dict[str, Any]:
@@ -113,12 +114,3 @@ def _pass_seconds(noisy: sp.csr_matrix) -> float:
         noisy @ vector
         times.append(perf_counter() - started)
     return min(times)
-
-
-def _goal(name: str, sign: str, limit: float, value: float) -> dict[str, Any]:
-    return {
-        "id": name,
-        "target": f"{sign} {limit:g}",
-        "value": round(value, 4),
-        "met": bool(value <= limit),
-    }

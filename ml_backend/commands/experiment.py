@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +12,7 @@ import typer
 
 from label_config.errors import ConfigError
 from label_config.files import atomic_path, write_json
+from label_config.measured import Measured
 from ml_backend import table
 from ml_backend.commands.options import JsonOption, progress_bar
 
@@ -17,6 +20,11 @@ ReportOption = Annotated[
     Path | None, typer.Option(help="Write a Markdown report to this file.", metavar="FILE")
 ]
 QuickOption = Annotated[bool, typer.Option("--quick", help="A small version, for a first look.")]
+
+EXPERIMENTS = {"sampler": "simulator.experiments.sampler"}
+"""Name -> module with `run(quick, seeds, progress=None, data=None) -> Measured`."""
+BENCHMARKS = {"sampler": "sampler.benchmark"}
+"""Name -> module with `run(quick, progress=None) -> Measured`."""
 
 
 def add_to(app: typer.Typer) -> None:
@@ -39,8 +47,6 @@ def experiment(
     report: ReportOption = None,
 ) -> None:
     """Run an experiment: a question about quality, answered over several seeds."""
-    from simulator.experiment import EXPERIMENTS
-
     numbers = range(first_seed, first_seed + seeds)
     options = {} if data is None else {"data": data}
     _run("experiment", EXPERIMENTS, name, json_file, report, quick=quick, seeds=numbers, **options)
@@ -53,14 +59,12 @@ def bench(
     report: ReportOption = None,
 ) -> None:
     """Run a benchmark: time and memory, as ratios to a baseline of the same run."""
-    from simulator.experiment import BENCHMARKS
-
     _run("bench", BENCHMARKS, name, json_file, report, quick=quick)
 
 
 def _run(
     kind: str,
-    known: dict[str, Any],
+    known: Mapping[str, str],
     name: str,
     json_file: Path | None,
     report: Path | None,
@@ -69,7 +73,7 @@ def _run(
     if name not in known:
         raise ConfigError(f"no {kind} {name!r}; there are: {', '.join(sorted(known))}")
     with progress_bar() as progress:
-        result = known[name](
+        result: Measured = import_module(known[name]).run(
             **options, progress=lambda done, total: progress(f"{kind} {name}", done, total)
         )
     summary = [

@@ -2,6 +2,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import typer
 from label_config.files import to_dict
 from label_config.record import EMR
 from ml_backend import cli, table
+from ml_backend.commands.experiment import BENCHMARKS, EXPERIMENTS
 from ml_backend.processes import free_port
 from ml_backend.settings import settings
 from ml_backend.workspace import Workspace
@@ -159,3 +161,8 @@ def test_a_wrong_setting_names_its_variable(run: Run, ward: Path, environment: p
     code, said = run("pull", ward)
     assert code == 1
     assert "CLINICOCO_LABEL_STUDIO_URL" in said
+
+
+@pytest.mark.parametrize("module", [*EXPERIMENTS.values(), *BENCHMARKS.values()])
+def test_every_experiment_and_benchmark_that_is_listed_can_be_run(module):
+    assert callable(import_module(module).run)

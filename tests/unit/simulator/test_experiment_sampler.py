@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from label_config.errors import DataError
+from label_config.measured import goal
 from sampler.synthetic import PoolConfig, make_pool
-from simulator import experiment_sampler as experiment
-from simulator.experiment import EXPERIMENTS, goal
+from simulator.experiments import sampler as experiment
 
 
 @pytest.fixture(scope="module")
@@ -57,8 +57,8 @@ def test_a_run_is_the_same_for_the_same_seeds(monkeypatch, tmp_path):
     lines = [json.dumps({"codes": [names[i % 4], names[i % 3]]}) for i in range(200)]
     cases.write_text("\n".join(lines))
     steps = []
-    once = experiment.run(True, (3, 4, 5), lambda *at: steps.append(at), real_codes=cases)
-    again = experiment.run(True, (3, 4, 5), real_codes=cases)
+    once = experiment.run(True, (3, 4, 5), lambda *at: steps.append(at), data=cases)
+    again = experiment.run(True, (3, 4, 5), data=cases)
     assert once.seeds == (3, 4)
     assert steps == [(i, 4) for i in range(1, 5)]
     assert once.data_hash == again.data_hash
@@ -69,10 +69,10 @@ def test_a_run_is_the_same_for_the_same_seeds(monkeypatch, tmp_path):
 
 def test_cases_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(DataError, match="cannot read"):
-        experiment.run(True, (0,), real_codes=tmp_path / "none.jsonl")
+        experiment.run(True, (0,), data=tmp_path / "none.jsonl")
     (tmp_path / "bad.jsonl").write_text('{"text": "x"}')
     with pytest.raises(DataError, match='list "codes"'):
-        experiment.run(True, (0,), real_codes=tmp_path / "bad.jsonl")
+        experiment.run(True, (0,), data=tmp_path / "bad.jsonl")
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,3 @@ def test_cases_that_cannot_be_read_are_named(tmp_path):
 )
 def test_goals_are_judged_by_their_target(target, value, met):
     assert goal("x", target, value)["met"] is met
-
-
-def test_the_sampler_experiment_is_listed_by_name():
-    assert "sampler" in EXPERIMENTS

@@ -16,6 +16,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from label_config.errors import DataError
+from label_config.measured import Measured, Progress, goal
 from sampler import CoverageSampler, ForecastConfig, Interval
 from sampler.bound import Programme, ascend
 from sampler.coverage import FREE
@@ -23,7 +24,6 @@ from sampler.labels import code_matrix
 from sampler.posterior import present
 from sampler.select import expected_labels
 from sampler.synthetic import PoolConfig, SyntheticPool, make_pool, pool_from_clean
-from simulator.experiment import ExperimentResult, Progress, goal
 
 Floats = NDArray[np.float64]
 
@@ -79,20 +79,19 @@ def run(
     quick: bool,
     seeds: Sequence[int],
     progress: Progress | None = None,
-    *,
-    real_codes: Path | None = None,
-) -> ExperimentResult:
+    data: Path | None = None,
+) -> Measured:
     """Play every policy to the end on every pool.
 
     Args:
         quick: Four settings of 10,000 EMRs and at most two seeds, instead of 36 and all.
         seeds: One pool per setting and seed.
         progress: Called after each pool.
-        real_codes: JSON Lines with a list "codes" per case: their co-occurrence as a further pool.
+        data: JSON Lines with a list "codes" per case: their co-occurrence as a further pool.
     """
     seeds = tuple(seeds)[:2] if quick else tuple(seeds)
     settings = list(QUICK if quick else FULL)
-    real = None if real_codes is None else _read_codes(real_codes)
+    real = None if data is None else _read_codes(data)
     if real is not None:
         settings.append(Setting(real[0].shape[1], 5, real[0].nnz / real[0].shape[0]))
     rows: list[dict[str, Any]] = []
@@ -115,9 +114,7 @@ def run(
         rows += [named | row for row in play_all(pool, setting, seed)]
         if progress is not None:
             progress(done, len(cells))
-    return ExperimentResult(
-        "sampler", rows, goals(rows), seeds, digest.hexdigest()[:16], shown=SHOWN
-    )
+    return Measured(rows, goals(rows), seeds, digest.hexdigest()[:16], shown=SHOWN)
 
 
 def play_all(pool: SyntheticPool, setting: Setting, seed: int) -> list[dict[str, Any]]:

@@ -1,0 +1,4 @@
+"""Questions about quality, each answered over several seeds on simulated and real records.
+
+Every module has `run(quick, seeds, progress=None, data=None) -> Measured`.
+"""
