@@ -27,6 +27,8 @@ class Facts:
     """Every word of what the patient feels and the doctor sees."""
     wordings: tuple[Meaning, ...]
     """The same, one set for each way to say one thing."""
+    names: Meaning
+    """Every word of its names."""
 
 
 class Consistency:
@@ -37,6 +39,7 @@ class Consistency:
         self._facts: dict[str, Facts] = {}
         self._negatives: dict[str, list[tuple[Phrase, tuple[Meaning, ...]]]] = {}
         self._lone: dict[str, tuple[Phrase, ...]] = {}
+        self._refers: dict[tuple[str, ...], bool] = {}
         self._meanings: dict[tuple[str, ...], tuple[Meaning, ...]] = {}
 
     def facts(self, leaf: Leaf) -> Facts:
@@ -55,12 +58,16 @@ class Consistency:
                 (phrase, self.meanings(phrase)) for phrase in family.shows.negatives
             ]
         told = [meaning for phrase in said for meaning in self.meanings(phrase)]
+        present = frozenset().union(own.names, *told, *(facts.meaning for facts in others))
+        telling = present & self._wording.telling
         told += own.wordings
         return [
             phrase
             for phrase, meanings in self._negatives[family.id]
             if not any(
-                any(mine <= facts.meaning for facts in others) or any(mine <= t for t in told)
+                not mine.isdisjoint(telling)
+                or any(mine <= facts.meaning for facts in others)
+                or any(mine <= words for words in told)
                 for mine in meanings
             )
         ]
@@ -70,12 +77,16 @@ class Consistency:
         key = f"{leaf.code}/{own}"
         if key not in self._lone:
             symptoms = leaf.shows.symptoms if own else leaf.shared.symptoms
-            self._lone[key] = tuple(p for p in symptoms if not self._refers(p))
+            self._lone[key] = tuple(p for p in symptoms if not self.refers(p))
         return self._lone[key]
 
-    def _refers(self, phrase: Phrase) -> bool:
+    def refers(self, phrase: Phrase) -> bool:
         """Whether one of its wordings points back to something."""
-        return any(word in text for text in (*phrase.a, *phrase.b) for word in self._wording.refers)
+        key = (*phrase.a, *phrase.b)
+        if key not in self._refers:
+            words = self._wording.refers
+            self._refers[key] = any(word in text for text in key for word in words)
+        return self._refers[key]
 
     def meanings(self, phrase: Phrase) -> tuple[Meaning, ...]:
         """The meaning of each of the phrase's wordings."""
@@ -97,7 +108,9 @@ class Consistency:
             wordings += self._implied(shows)
         for name in leaf.names:
             stems |= name.stems
-        return Facts(frozenset(stems), frozenset().union(*wordings), tuple(dict.fromkeys(wordings)))
+        names = frozenset().union(*(self._meaning(name.stems) for name in leaf.names))
+        meaning: Meaning = names.union(*wordings)
+        return Facts(frozenset(stems), meaning, tuple(dict.fromkeys(wordings)), names)
 
     def _implied(self, shows: Signs) -> Iterator[Meaning]:
         for key, value in shows.vitals.items():

@@ -16,10 +16,7 @@ depend on the number of processes.
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,27 +27,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from label_config.errors import ConfigError
-from label_config.files import SCHEMAS, atomic_path, write_json
-from label_config.record import EMR, Coding
-from simulator.hospital import Hospital, SimulatedEMR
+from label_config.files import atomic_path, write_json
+from label_config.record import EMR
+from simulator.hospital import Hospital
 from simulator.knowledge import load_pack
 from simulator.patient import visit_of
 from simulator.phrase import Bank
-from simulator.quality import PRESETS, NoiseRates, SpoiltName, degrade
+from simulator.quality import PRESETS, NoiseRates, degrade
+from simulator.tables import TABLE_SCHEMAS, Rows, Tables
+from simulator.workers import answer, in_order
 
 CHUNK = 500
-"""EMRs per unit of work and per row group."""
-ABOUT_SCHEMA = pa.schema([("emr_id", pa.string()), ("split", pa.string()), ("share", pa.string())])
-ERROR_SCHEMA = pa.schema(
-    [
-        ("emr_id", pa.string()),
-        ("position", pa.int32()),
-        ("gold_code", pa.string()),
-        ("kind", pa.string()),
-        ("name_code", pa.string()),
-    ]
-)
-TABLES = ("emrs", "gold", "about", "errors")
+"""EMRs per unit of work."""
+CHUNKS_PER_GROUP = 4
+"""Per row group of Parquet: what a file tells of its row groups stays in memory to the end."""
 Progress = Callable[[int, int], None]
 """Called with (EMRs written, EMRs in all)."""
 
@@ -78,7 +68,11 @@ class DatasetConfig:
     raw: float = 0.0
     """Share of incomplete EMRs without diagnosis names; the rest is noisy."""
     train: float = 0.6
-    """Share of patients for training; of the others one half each validates and tests."""
+    """Share of patients for training."""
+    validation: float = 0.2
+    """Share of patients for validation; the rest is for testing."""
+    first: int = 0
+    """Index of the first EMR: datasets of one seed whose ranges do not meet share no EMR."""
 
     def __post_init__(self) -> None:
         if self.emrs < 1:
@@ -87,8 +81,21 @@ class DatasetConfig:
             raise ConfigError(
                 f"clean and raw must be shares that sum to at most 1, got {self.clean}, {self.raw}"
             )
-        if not 0 < self.train < 1:
-            raise ConfigError(f"train must lie between 0 and 1, got {self.train}")
+        if not (self.train > 0 and self.validation >= 0 and self.train + self.validation <= 1):
+            raise ConfigError(
+                "train must be above 0, and train and validation sum to at most 1, got "
+                f"{self.train} and {self.validation}"
+            )
+        if self.first < 0:
+            raise ConfigError(f"first must be at least 0, got {self.first}")
+
+
+DATASETS: dict[str, DatasetConfig] = {
+    "A": DatasetConfig(),
+    "B": DatasetConfig(clean=0.0, raw=1.0, first=5_000_000),
+}
+"""The two of the paper's Fig. 4: `A` holds complete EMRs, a quarter of them clean and the others
+noisy; `B` holds raw ones, incomplete as they come, of patients who do not stand in `A`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +121,7 @@ def write_dataset(
     if processes < 1:
         raise ConfigError(f"processes must be at least 1, got {processes}")
     folder.mkdir(parents=True, exist_ok=True)
-    written, errors = 0, 0
+    counts = {"emrs": 0, "errors": 0}
     with ExitStack() as stack:
         writers = {
             name: pq.ParquetWriter(
@@ -122,18 +129,27 @@ def write_dataset(
                 schema,
                 compression="zstd",
             )
-            for name, schema in _schemas().items()
+            for name, schema in TABLE_SCHEMAS.items()
         }
+        group: list[Tables] = []
         for tables in _chunks(config, processes):
-            for name, table in tables.items():
-                writers[name].write_table(table, row_group_size=max(1, table.num_rows))
-            written += tables["emrs"].num_rows
-            errors += tables["errors"].num_rows
+            group.append(tables)
+            for name in counts:
+                counts[name] += tables[name].num_rows
+            if len(group) == CHUNKS_PER_GROUP or counts["emrs"] == config.emrs:
+                _write_group(writers, group)
+                group.clear()
             if progress is not None:
-                progress(written, config.emrs)
+                progress(counts["emrs"], config.emrs)
         for writer in writers.values():
             writer.close()
-    return _finished(folder, config, written, errors)
+    return _finished(folder, config, counts["emrs"], counts["errors"])
+
+
+def _write_group(writers: dict[str, pq.ParquetWriter], group: list[Tables]) -> None:
+    for name, writer in writers.items():
+        table = pa.concat_tables([tables[name] for tables in group])
+        writer.write_table(table, row_group_size=max(1, table.num_rows))
 
 
 def split_of(config: DatasetConfig, patient_id: str) -> str:
@@ -141,7 +157,7 @@ def split_of(config: DatasetConfig, patient_id: str) -> str:
     drawn = Random(f"{config.seed}/split/{patient_id}").random()
     if drawn < config.train:
         return "train"
-    return "validation" if drawn < (1.0 + config.train) / 2 else "test"
+    return "validation" if drawn < config.train + config.validation else "test"
 
 
 def share_of(config: DatasetConfig, emr_id: str) -> str:
@@ -152,60 +168,18 @@ def share_of(config: DatasetConfig, emr_id: str) -> str:
     return "raw" if drawn < config.clean + config.raw else "noisy"
 
 
-def _schemas() -> dict[str, pa.Schema]:
-    return {
-        "emrs": SCHEMAS[EMR],
-        "gold": SCHEMAS[Coding],
-        "about": ABOUT_SCHEMA,
-        "errors": ERROR_SCHEMA,
-    }
-
-
-def _chunks(config: DatasetConfig, processes: int) -> Iterator[dict[str, pa.Table]]:
-    """Every chunk's tables in order; at most two chunks a process wait to be written."""
+def _chunks(config: DatasetConfig, processes: int) -> Iterator[Tables]:
+    """Every chunk's tables, in order."""
     starts = range(0, config.emrs, CHUNK)
     if processes == 1:
-        worker = _Worker(config)
-        for start in starts:
-            yield worker.tables(start)
+        yield from map(_Chunks(config).tables, starts)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_start_worker, initargs=(config,)
-    ) as pool:
-        waiting: deque[Future[dict[str, bytes]]] = deque()
-        for start in starts:
-            waiting.append(pool.submit(_work, start))
-            if len(waiting) >= 2 * processes:
-                yield _read_tables(waiting.popleft().result())
-        while waiting:
-            yield _read_tables(waiting.popleft().result())
+    yield from in_order(
+        "simulator.dataset", asdict(config), starts, tuple(TABLE_SCHEMAS), processes
+    )
 
 
-_WORKER: list[_Worker] = []
-"""The worker of this process, once started."""
-
-
-def _start_worker(config: DatasetConfig) -> None:
-    _WORKER[:] = [_Worker(config)]
-
-
-def _work(start: int) -> dict[str, bytes]:
-    return {name: _ipc(table) for name, table in _WORKER[0].tables(start).items()}
-
-
-def _ipc(table: pa.Table) -> bytes:
-    sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, table.schema) as stream:
-        stream.write_table(table)
-    return bytes(sink.getvalue())
-
-
-def _read_tables(packed: dict[str, bytes]) -> dict[str, pa.Table]:
-    return {name: pa.ipc.open_stream(data).read_all() for name, data in packed.items()}
-
-
-class _Worker:
+class _Chunks:
     """Simulates chunks and lays them out as columns."""
 
     def __init__(self, config: DatasetConfig) -> None:
@@ -219,80 +193,30 @@ class _Worker:
             bank=config.bank,
         )
 
-    def tables(self, start: int) -> dict[str, pa.Table]:
-        """The tables of EMRs start..start+CHUNK."""
-        config = self.config
-        rows: dict[str, list[dict[str, Any]]] = {name: [] for name in TABLES}
-        for simulated in self.hospital.emrs(min(CHUNK, config.emrs - start), start):
-            self._add(simulated, rows)
-        return {
-            name: pa.Table.from_pylist(rows[name], schema=schema)
-            for name, schema in _schemas().items()
-        }
-
-    def _add(self, simulated: SimulatedEMR, rows: dict[str, list[dict[str, Any]]]) -> None:
-        config = self.config
-        emr, errors = degrade(
-            simulated,
-            config.noise,
-            self.pack,
-            seed=config.seed,
-            codes=self.hospital.codes,
-            bank=config.bank,
-        )
-        share = share_of(config, emr.emr_id)
-        if share == "raw":
-            emr = EMR(emr.emr_id, emr.sections, (), emr.patient_id, emr.sex, emr.age)
-            errors = []
-        rows["emrs"].append(_emr_row(emr))
-        rows["gold"].append(_gold_row(simulated.gold))
-        split = split_of(config, emr.patient_id or emr.emr_id)
-        rows["about"].append({"emr_id": emr.emr_id, "split": split, "share": share})
-        rows["errors"].extend(_error_row(error) for error in errors)
-
-
-def _emr_row(emr: EMR) -> dict[str, Any]:
-    return {
-        "emr_id": emr.emr_id,
-        "patient_id": emr.patient_id,
-        "sex": emr.sex,
-        "age": emr.age,
-        "sections": [{"name": name, "text": text} for name, text in emr.sections.items()],
-        "diagnoses": [{"name": d.name, "code": d.code} for d in emr.diagnoses],
-    }
-
-
-def _gold_row(gold: Coding) -> dict[str, Any]:
-    evidence = [
-        {
-            "code": span.code,
-            "section": span.section,
-            "start": span.start,
-            "end": span.end,
-            "score": span.score,
-        }
-        for span in gold.evidence
-    ]
-    return {
-        "emr_id": gold.emr_id,
-        "source": gold.source,
-        "codes": list(gold.codes),
-        "confidence": [],
-        "evidence": evidence,
-        "coder": None,
-        "seconds": None,
-        "quality": gold.quality,
-        "note": gold.note,
-        "suggested": [],
-    }
-
-
-def _error_row(error: SpoiltName) -> dict[str, Any]:
-    return {name: getattr(error, name) for name in ERROR_SCHEMA.names}
+    def tables(self, start: int) -> Tables:
+        """The tables of EMRs start..start+CHUNK of the dataset."""
+        config, rows = self.config, Rows()
+        size = min(CHUNK, config.emrs - start)
+        for simulated in self.hospital.emrs(size, config.first + start):
+            emr, errors = degrade(
+                simulated,
+                config.noise,
+                self.pack,
+                seed=config.seed,
+                codes=self.hospital.codes,
+                bank=config.bank,
+            )
+            share = share_of(config, emr.emr_id)
+            if share == "raw":
+                emr = EMR(emr.emr_id, emr.sections, (), emr.patient_id, emr.sex, emr.age)
+                errors = []
+            split = split_of(config, emr.patient_id or emr.emr_id)
+            rows.add(emr, simulated.gold, errors, split=split, share=share)
+        return rows.tables()
 
 
 def _finished(folder: Path, config: DatasetConfig, written: int, errors: int) -> DatasetReport:
-    hashes = {f"{name}.parquet": _sha256(folder / f"{name}.parquet") for name in TABLES}
+    hashes = {f"{name}.parquet": _sha256(folder / f"{name}.parquet") for name in TABLE_SCHEMAS}
     write_json(
         folder / "dataset.json",
         {"settings": asdict(config), "emrs": written, "errors": errors, "sha256": hashes},
@@ -301,7 +225,7 @@ def _finished(folder: Path, config: DatasetConfig, written: int, errors: int) ->
 
 
 def _patients(config: DatasetConfig) -> int:
-    return visit_of(config.emrs - 1)[0] + 1
+    return visit_of(config.first + config.emrs - 1)[0] - visit_of(config.first)[0] + 1
 
 
 def _sha256(path: Path) -> str:
@@ -310,3 +234,17 @@ def _sha256(path: Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
+
+
+def main() -> None:
+    """Be one of the processes that write a dataset; see `workers`."""
+
+    def start(settings: dict[str, Any]) -> Callable[[int], Tables]:
+        noise = NoiseRates(**settings.pop("noise"))
+        return _Chunks(DatasetConfig(noise=noise, **settings)).tables
+
+    answer(start)
+
+
+if __name__ == "__main__":
+    main()

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from random import Random
 
 from simulator.knowledge import VITALS, Signs
 from simulator.phrase import Phrase, Value, pick
 from simulator.sections import pad, say
-from simulator.visit import FAMILY_SCORE, LEAF_SCORE, Story, Visit
+from simulator.visit import CHILD, FAMILY_SCORE, LEAF_SCORE, Story, Visit
 from simulator.wording import Filler
 from simulator.writer import Bit, Findings, SectionWriter
 
-YOUNG = 13.0
-"""Years up to which pulse and pressure are a child's."""
+SELDOM = 0.6
 FEW = 10
 """With fewer routine sentences left, a course note starts over."""
 MOST_DIASTOLIC = 0.8
@@ -28,12 +28,14 @@ def write_signs(writer: SectionWriter, visit: Visit, size: int) -> None:
     owner: set[str] = set()
     """Body systems that a disease speaks for; a leaf's signs replace its family's."""
     for story in visit.stories:
-        chance = 0.85 if story.principal else 0.35
+        chance = 0.8 if story.principal else 0.2
         for score, shows in _shows(story):
             for system, phrases in shows.signs.items():
-                if system not in owner:
+                if not story.principal:
+                    phrases = tuple(p for p in phrases if not visit.consistency.refers(p))
+                if phrases and system not in owner:
                     owner.add(system)
-                    if rng.random() < chance:
+                    if rng.random() < chance * _told(score):
                         shown.append(visit.bits(phrases, story.code, score, rng, 1))
     normal = [
         finding
@@ -46,8 +48,11 @@ def write_signs(writer: SectionWriter, visit: Visit, size: int) -> None:
         if position == before:
             _write_all(writer, visit, shown)
             shown = []
-        fits = finding.unless.isdisjoint(visit.stems) and not finding.phrase.denies(visit.said)
-        if writer.size < size and fits:
+        if (
+            writer.size < size
+            and finding.unless.isdisjoint(visit.stems)
+            and not finding.phrase.denies(visit.said)
+        ):
             writer.say(frame, {"items": Bit(visit.fill(finding.phrase, rng))})
     _write_all(writer, visit, shown)
 
@@ -62,14 +67,18 @@ def _write_all(writer: SectionWriter, visit: Visit, shown: Sequence[list[Bit]]) 
 def _write_vitals(writer: SectionWriter, visit: Visit, rng: Random) -> None:
     found: dict[str, tuple[Value, str, float]] = {}
     for story in visit.stories:
+        eased = story.condition.known and rng.random() >= 0.6
         for score, shows in _shows(story):
             for key, value in shows.vitals.items():
-                found.setdefault(key, (value, story.code, score))
+                if key == "weight" and score == LEAF_SCORE:
+                    found[key] = value, story.code, score
+                elif not eased:
+                    found.setdefault(key, (value, story.code, score))
     items: list[Bit] = []
     upper, systolic = Bit(""), 0.0
     for key in VITALS:
         name, healthy = visit.wording.vitals[key]
-        if visit.age < YOUNG:
+        if visit.age < CHILD:
             healthy = visit.wording.vitals_child.get(key, healthy)
         if key == "weight" and visit.age < 18:
             continue
@@ -77,6 +86,8 @@ def _write_vitals(writer: SectionWriter, visit: Visit, rng: Random) -> None:
         drawn = _drawn(value, rng) if code else _within(healthy, rng)
         if key == "diastolic":
             drawn = min(drawn, systolic * MOST_DIASTOLIC)
+        if healthy.normal(drawn) and key != "weight":
+            code = ""  # it points to nothing
         label, shown = name.wording(visit.bank, rng), healthy.show(drawn)
         if key == "systolic":
             upper, systolic = Bit(f"{label} {shown}/", code, score), drawn
@@ -100,13 +111,13 @@ def write_tests(writer: SectionWriter, visit: Visit, size: int) -> None:
         if not value.normal(value.mean)
     }
     for story in visit.stories:
-        chance = 0.8 if story.principal else 0.3
+        chance = 0.75 if story.principal else 0.18
         items: list[Bit] = []
         for score, shows in _shows(story):
             for name, value in shows.tests.items():
                 if name.a[0] in abnormal and value.normal(value.mean):
                     continue
-                if name.a[0] not in measured and rng.random() < chance:
+                if name.a[0] not in measured and rng.random() < chance * _told(score):
                     measured.add(name.a[0])
                     items.append(_measured(name, value, story.code, score, visit, rng))
         if items:
@@ -122,9 +133,10 @@ def _write_imaging(
     writer: SectionWriter, visit: Visit, story: Story, methods: set[str], rng: Random
 ) -> None:
     own, shared = story.condition.shows.imaging, story.condition.shared.imaging
-    chance = 0.8 if story.principal else 0.3
+    chance = 0.75 if story.principal else 0.18
     for method in dict.fromkeys((*own, *shared)):
-        if method in methods or rng.random() >= chance:
+        likely = _told(LEAF_SCORE if method in own else FAMILY_SCORE)
+        if method in methods or rng.random() >= chance * likely:
             continue
         methods.add(method)
         if method in own:
@@ -153,16 +165,18 @@ def _write_normal(
         m for story in visit.stories for _, shows in _shows(story) for m in shows.imaging
     }
     groups: list[tuple[str, Phrase]] = [("panel", group) for group in visit.wording.panel]
-    groups += [("imaging", Phrase.parse(m, "method")) for m in visit.wording.normal_imaging]
+    groups += [("imaging", _method(m)) for m in visit.wording.normal_imaging]
     rng.shuffle(groups)
     for kind, group in groups:
         if writer.size >= size:
             return
         if kind == "panel":
+            if visit.age < CHILD and group.a[0] in visit.wording.panel_adult:
+                continue
             tests = visit.wording.panel[group]
             left = owned_tests - measured
             items = [
-                _measured(name, value, "", 0.0, visit, rng)
+                _measured(name, _in_health(name, value, visit), "", 0.0, visit, rng)
                 for name, value in tests.items()
                 if name.a[0] not in measured
             ]
@@ -196,7 +210,7 @@ def _write_normal(
 def write_course(writer: SectionWriter, visit: Visit, notes: int, size: int) -> None:
     """Course notes: entries of about `size` each that copy the first ones forward."""
     rng, principal = visit.rng, visit.stories[0]
-    copied = visit.findings(principal, rng, 2, leaf=0.5)
+    copied = visit.findings(principal, rng, 2, leaf=0.25)
     treated = visit.drugs(principal, rng, 1)
     named = tuple(story for story in visit.stories if story.name)
     states = visit.wording.fillers[visit.bank]["course_state"]
@@ -209,13 +223,23 @@ def write_course(writer: SectionWriter, visit: Visit, notes: int, size: int) -> 
         start = writer.size
         state = "".join(pick(states, rng).frame.parts)
         say(writer, visit, "course_day", rng, n=str(2 + note * 3), state=state)
-        if copied:
+        if copied and (note < 2 or rng.random() < 0.5):
             say(writer, visit, "course_same", rng, items=copied)
         if treated and rng.random() < 0.7:
             say(writer, visit, "treated_on", rng, drugs=treated)
         if named and rng.random() < 0.5:
             say(writer, visit, "course_named", rng, name=pick(named, rng).bit())
         pad(writer, visit, "course", start + size, rng, fillers)
+
+
+@lru_cache(maxsize=1_000)
+def _method(name: str) -> Phrase:
+    return Phrase.parse(name, "method")
+
+
+def _told(score: float) -> float:
+    """What tells a code from its siblings is looked for less often than what they share."""
+    return SELDOM if score == LEAF_SCORE else 1.0
 
 
 def _shows(story: Story) -> tuple[tuple[float, Signs], tuple[float, Signs]]:
@@ -229,14 +253,19 @@ def _shows(story: Story) -> tuple[tuple[float, Signs], tuple[float, Signs]]:
 def _measured(
     name: Phrase, value: Value, code: str, score: float, visit: Visit, rng: Random
 ) -> Bit:
-    drawn = float(value.show(_drawn(value, rng) if code else _within(value, rng)))
+    shown = value.show(_drawn(value, rng) if code else _within(value, rng))
+    drawn = float(shown)
     mark = ""
     if value.high is not None and drawn > value.high:
         mark = visit.style.high
     elif value.low is not None and drawn < value.low:
         mark = visit.style.low
-    text = f"{name.wording(visit.bank, rng)} {value.show(drawn)}{_unit(value, visit, rng)}{mark}"
+    text = f"{name.wording(visit.bank, rng)} {shown}{_unit(value, visit, rng)}{mark}"
     return Bit(text, code, score)
+
+
+def _in_health(name: Phrase, value: Value, visit: Visit) -> Value:
+    return visit.wording.panel_child.get(name.a[0], value) if visit.age < CHILD else value
 
 
 def _drawn(value: Value, rng: Random) -> float:

@@ -3,42 +3,47 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 from typing import Literal
 
 from label_config.errors import ConfigError, UnknownCode
-from label_config.record import EMR, Coding, Diagnosis, EvidenceSpan
+from label_config.record import EMR, Coding, Diagnosis, EvidenceSpan, Sex
 from simulator.consistency import Consistency
 from simulator.examination import write_course, write_signs, write_tests
 from simulator.knowledge import Family, Pack
-from simulator.patient import Condition, Patient, Population, visit_of
-from simulator.phrase import Bank, Phrase, fill, pick
+from simulator.patient import EPISODES, Condition, Patient, Population, visit_of
+from simulator.phrase import Bank, fill, pick
 from simulator.sections import (
     Rates,
     duration,
+    end_history,
     write_complaint,
     write_family,
     write_history,
     write_past,
     write_personal,
 )
-from simulator.visit import ADULT, Story, Visit, name_of
+from simulator.visit import ADULT, FAMILY_SCORE, NAME_SCORE, Story, Visit, name_of
 from simulator.writer import SectionWriter, Style
 
 CALIBRATION_VISITS = 400
 """Admissions drawn to learn how common the families are, before any text is written."""
 WIDE = 60
 """Code sets above this size count as wide."""
-MOST_NOTES = 14
+MOST_NOTES = 9
+FEW_NOTES = 3
+"""After births and injuries."""
 WORDS_PER_NOTE = 75
-CALIBRATION_TEXTS = 120
-"""EMRs written to learn how far the sentences at hand fall short of the length wanted."""
+LONGEST_NOTE = 120
+CALIBRATION_TEXTS = (60, 120, 480)
+"""EMRs written, round by round, to learn how far the sentences at hand fall short of the length
+wanted."""
 HERITABLE = 6.0
 """How many times likelier a disease stands in the family history of those who have it."""
-NOT_SUSPECTED = "OPSTVWXYZ"
-"""Chapters that no differential, resolved disease or stray finding is taken from."""
+NOT_SUSPECTED = (*"OPSTVWXYZ", "E66", "H52")
+"""Beginnings of codes that no differential, resolved disease or stray finding is taken from."""
 SHORT = "CZ"
 """Chapters that nobody has lived with for decades, and for how many years at most."""
 FEW_YEARS = 4.0
@@ -93,11 +98,11 @@ PROFILES = {
     ),
 }
 SECTION_SHARE = {
-    "history": 0.25,
-    "past": 0.08,
+    "history": 0.13,
+    "past": 0.06,
     "personal": 0.035,
     "signs": 0.27,
-    "tests": 0.32,
+    "tests": 0.40,
 }
 """Share of a full record's text to fill; the diseases' own sentences come on top."""
 
@@ -129,10 +134,11 @@ class Hospital:
         self._others = [
             Condition(*pack.by_code[code], known=False)
             for code in self.codes
-            if code[0] not in NOT_SUSPECTED
+            if not code.startswith(NOT_SUSPECTED)
         ]
+        self._others_at: dict[tuple[str, int], tuple[Condition, ...]] = {}
         inherited = [family for family in pack.families if family.inherited]
-        self._inherited_names = [(_inherited_name(family), family.female) for family in inherited]
+        self._inherited_names = [(family.common_name, family.female) for family in inherited]
         self._linked = _linked(pack.families)
         self._consistency = Consistency(pack.wording)
         self.rates = self._calibrated()
@@ -181,6 +187,7 @@ class Hospital:
         if age < ADULT and "child" in people:
             words["person"] = people["child"]
         facts = (self._consistency.facts(c.leaf) for c in conditions)
+        flags = _flags(patient.sex, age, conditions)
         return Visit(
             wording=self.pack.wording,
             bank=self.bank,
@@ -191,9 +198,7 @@ class Hospital:
                 for position, c in enumerate(conditions)
             ],
             others=tuple(
-                o
-                for o in self._others
-                if o.family.id not in own and o.family.fits(patient.sex, age)
+                o for o in self._thinkable(patient.sex, int(age)) if o.family.id not in own
             ),
             linked=frozenset().union(*(self._linked[family_id] for family_id in own)),
             style=Style.draw(rng, self.pack.wording),
@@ -202,8 +207,21 @@ class Hospital:
             words=words,
             day=int(rng.random() * 336),
             consistency=self._consistency,
-            stems=_flags(patient.sex, age, conditions).union(*(f.stems for f in facts)),
+            stems=flags.union(*(f.stems for f in facts)),
+            unlikely=_flagged(self.pack.wording.unlikely, flags),
+            withheld=_flagged(self.pack.wording.withheld, flags),
         )
+
+    def _thinkable(self, sex: Sex, age: int) -> tuple[Condition, ...]:
+        """What one may suspect in, or hear from, a patient of that sex and age."""
+        found = self._others_at.get((sex, age))
+        if found is None:
+            found = self._others_at[sex, age] = tuple(
+                other
+                for other in self._others
+                if other.family.fits(sex, age) and other.family.usual(age)
+            )
+        return found
 
     def _story(
         self, condition: Condition, principal: bool, patient: Patient, earlier: int, rng: Random
@@ -213,12 +231,14 @@ class Hospital:
         family, drawn = condition.family, rng.random()
         most = FEW_YEARS if condition.code[0] in SHORT else min(20.0, patient.age * 0.3)
         years = 2 + earlier + int(rng.random() * max(1.0, most))
-        name = ""
+        name, score = "", NAME_SCORE
         if drawn < family.named_standard:
             name = condition.leaf.title
-        elif drawn < family.named_standard + family.named_variant:
+        elif (drawn := drawn - family.named_standard) < family.named_variant:
             name = pick(condition.leaf.names, rng).wording(self.bank, rng)
-        return Story(condition, principal, fill(name, rng, {}), years, rng)
+        elif drawn - family.named_variant < family.named_vague:
+            name, score = family.common_name.wording(self.bank, rng), FAMILY_SCORE
+        return Story(condition, principal, fill(name, rng, {}), score, years, rng)
 
     def _write(self, visit: Visit, rng: Random) -> tuple[dict[str, str], list[EvidenceSpan]]:
         profile, wording = self.profile, visit.wording
@@ -230,8 +250,9 @@ class Hospital:
         }
         story = visit.stories[0]
         complaints = story.condition.shared.complaint
-        complaint, unit = pick(complaints, rng), pick(story.condition.family.onset, rng)
-        lasted = duration(visit, unit, rng)
+        complaint, unit = pick(complaints, rng), pick(story.condition.onset, rng)
+        years = story.years if story.condition.known else None
+        lasted = duration(visit, unit, rng, years)
         visit.tell([complaint])
         visit.stems.add(f"#{unit}")
         write_complaint(writers["complaint"], visit, complaint, lasted, rng)
@@ -243,10 +264,14 @@ class Hospital:
             write_signs(writers["signs"], visit, size["signs"])
         if rng.random() < profile.with_tests:
             write_tests(writers["tests"], visit, size["tests"])
+        shown = {span.code for w in writers.values() for span in w.spans}
+        end_history(writers["history"], visit, size["history"], shown)
         if rng.random() < profile.with_course:
             short = self.words * scale * self._stretch - sum(w.size for w in writers.values())
-            notes = max(1, min(MOST_NOTES, int(short / WORDS_PER_NOTE)))
-            write_course(writers["course"], visit, notes, WORDS_PER_NOTE)
+            most = FEW_NOTES if story.code[0] in EPISODES else MOST_NOTES
+            notes = max(1, min(most, int(short / WORDS_PER_NOTE)))
+            each = max(WORDS_PER_NOTE, min(LONGEST_NOTE, int(short / notes)))
+            write_course(writers["course"], visit, notes, each)
         written = [w for w in writers.values() if w.text]
         return {w.section: w.text for w in written}, [s for w in written for s in w.spans]
 
@@ -289,8 +314,8 @@ class Hospital:
 
     def _lengthened(self) -> float:
         """What to ask for so that texts come out at the profile's mean length."""
-        for _ in range(4):
-            sizes = [self._size(self.emr(index).emr) for index in range(CALIBRATION_TEXTS)]
+        for texts in CALIBRATION_TEXTS:
+            sizes = [self._size(self.emr(index).emr) for index in range(texts)]
             mean = sum(sizes) / len(sizes)
             self._stretch = min(4.0, self._stretch * self.words / mean)
         return self._stretch
@@ -318,13 +343,19 @@ def _chosen(pack: Pack, codes: int | Sequence[str]) -> tuple[str, ...]:
 def _flags(sex: str, age: float, conditions: Sequence[Condition]) -> set[str]:
     """What fillers may be unfit for, beside words: see `wording.unless_of`."""
     flags = {f"#{sex}", "#child" if age < 18 else "#old" if age > 66 else "#adult"}
-    if any(c.known for c in conditions):
+    if any(c.known or c.family.chronic for c in conditions[1:]) or conditions[0].known:
         flags.add("#known")
     for kind, coded in (("code", conditions), ("main", conditions[:1])):
         for condition in coded:
             code = condition.code.replace(".", "").lower()
             flags |= {f"#{kind}{code[:length]}" for length in range(1, 6)}
     return flags
+
+
+def _flagged(words: Mapping[str, frozenset[str]], flags: set[str]) -> frozenset[str]:
+    """The stems of every flag that is set, and those of "always"."""
+    found = (stems for key, stems in words.items() if key == "always" or f"#{key}" in flags)
+    return frozenset().union(*found)
 
 
 def _linked(families: Sequence[Family]) -> dict[str, frozenset[str]]:
@@ -335,8 +366,3 @@ def _linked(families: Sequence[Family]) -> dict[str, frozenset[str]]:
             if other in found:
                 found[other].add(family.id)
     return {key: frozenset(others) for key, others in found.items()}
-
-
-def _inherited_name(family: Family) -> Phrase:
-    """What relatives are said to have: the family's first vague name."""
-    return next(iter(family.vague.values()))[0]

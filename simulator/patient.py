@@ -19,8 +19,12 @@ _ROUND = sum(ADMISSIONS)
 _STARTS = tuple(accumulate(ADMISSIONS, initial=0))
 ZIPF_EXPONENT = 1.0
 TRIES = 60
-PARTNER_SHARE = 0.35
+PARTNER_SHARE = 0.45
 """Share of further diagnoses that come from the comorbidity graph, the others from Zipf's law."""
+LINKED = 1.5
+"""Odds from which two families count as linked."""
+UNLINKED = 0.5
+"""Chance that one drawn by Zipf's law stays when nothing present is linked with it."""
 CALIBRATION_PATIENTS = 500
 CALIBRATION_ROUNDS = 4
 
@@ -38,6 +42,11 @@ class Condition:
     def code(self) -> str:
         """The leaf's code."""
         return self.leaf.code
+
+    @property
+    def onset(self) -> tuple[str, ...]:
+        """Units of time in which it begins."""
+        return self.leaf.onset or self.family.onset
 
     @property
     def shows(self) -> Signs:
@@ -107,9 +116,11 @@ class Population:
             rows[0][0].family for rows in members.values() if rows[0][0].family.background
         ]
         self._chance = {family.id: family.background for family in self._background}
-        self._partners = {
-            rows[0][0].family.id: _cumulative_odds(rows[0][0].family, members)
-            for rows in members.values()
+        by_id = {key: rows[0][0].family for key, rows in members.items()}
+        self._partners = {key: _cumulative_odds(by_id[key], members) for key in members}
+        self._links = {
+            key: frozenset(other for other in ids if _odds(by_id[key], by_id[other]) >= LINKED)
+            for key, (ids, _) in self._partners.items()
         }
         for _ in range(CALIBRATION_ROUNDS):
             self._calibrate()
@@ -124,14 +135,15 @@ class Population:
         taken = [family]
         for other in self._background:
             chance = self._chance[other.id] * _age_fit(other, age) if other.fits(sex, age) else 0
-            chance *= min(1.6, max(family.odds.get(other.id, 1.0), other.odds.get(family.id, 1.0)))
+            chance *= min(2.5, _odds(family, other))
             if rng.random() < chance and _compatible(other, taken):
                 found = self._leaf_of(other.id, rng, known=True)
                 if _supported(found.leaf, taken):
                     chronic.append(found)
                     taken.append(other)
         for _ in range(_poisson(0.22 * self.mean_codes, rng)):
-            condition = self._fitting(rng, sex, age, taken, chronic=True)
+            present = [anchor, *chronic]
+            condition = self._partner(rng, present, sex, age, taken, chronic=True)
             if condition is not None:
                 known = not condition.leaf.acute
                 chronic.append(Condition(condition.family, condition.leaf, known))
@@ -196,6 +208,10 @@ class Population:
                 return Condition(found.family, found.leaf, known=not found.leaf.acute)
         return None
 
+    def _linked(self, family: Family, taken: Sequence[Family]) -> bool:
+        links = self._links[family.id]
+        return any(other.id in links for other in taken)
+
     def _reason(self, rng: Random) -> Condition:
         place = bisect(self._cumulative_reasons, rng.random() * self._cumulative_reasons[-1])
         return self._reasons[place]
@@ -209,7 +225,14 @@ class Population:
         return Condition(found.family, found.leaf, known and not found.leaf.acute)
 
     def _partner(
-        self, rng: Random, present: list[Condition], sex: str, age: float, taken: list[Family]
+        self,
+        rng: Random,
+        present: list[Condition],
+        sex: str,
+        age: float,
+        taken: list[Family],
+        *,
+        chronic: bool = False,
     ) -> Condition | None:
         if rng.random() < PARTNER_SHARE:
             family = present[int(rng.random() * len(present))].family
@@ -219,11 +242,12 @@ class Population:
                 if (
                     found.family.fits(sex, age)
                     and not found.family.background
+                    and (found.family.chronic or not chronic)
                     and _compatible(found.family, taken)
                     and _supported(found.leaf, taken)
                 ):
                     return found
-        return self._fitting(rng, sex, age, taken)
+        return self._fitting(rng, sex, age, taken, chronic=chronic)
 
     def _fitting(
         self,
@@ -244,6 +268,7 @@ class Population:
             if (
                 family.fits(sex, age)
                 and rng.random() < _age_fit(family, age)
+                and (self._linked(family, taken) or rng.random() < UNLINKED)
                 and _compatible(family, taken)
                 and (not as_partner or _supported(found.leaf, taken))
                 and not (family.background and as_partner)
@@ -252,11 +277,22 @@ class Population:
         return None
 
 
+def _odds(one: Family, other: Family) -> float:
+    """How many times likelier than by chance they come together, whichever names the other."""
+    return max(one.odds.get(other.id, 1.0), other.odds.get(one.id, 1.0))
+
+
 def _cumulative_odds(
     family: Family, members: dict[str, list[tuple[Condition, float]]]
 ) -> tuple[list[str], list[float]]:
-    ids = [key for key in family.odds if key in members]
-    weights = [family.odds[key] * math.sqrt(sum(w for _, w in members[key])) for key in ids]
+    """The families it comes with more often than by chance, with their cumulative weights."""
+    ids: list[str] = []
+    weights: list[float] = []
+    for key, rows in members.items():
+        odds = _odds(family, rows[0][0].family)
+        if odds > 1.0:
+            ids.append(key)
+            weights.append((odds - 1.0) * math.sqrt(sum(weight for _, weight in rows)))
     return ids, list(accumulate(weights))
 
 
@@ -270,7 +306,7 @@ def _compatible(family: Family, taken: list[Family]) -> bool:
         return True
     if family.chapter in EPISODES:
         return family.chapter == reason.chapter
-    return reason.chapter != "O" or family.chronic
+    return reason.chapter != "O" or (family.chronic and family.age.mean < 50)
 
 
 def _supported(leaf: Leaf, taken: Sequence[Family]) -> bool:

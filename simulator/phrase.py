@@ -119,7 +119,8 @@ class Value:
         return self.mean + self.sd * max(-2.0, min(2.0, rng.gauss(0.0, 1.0)))
 
     def normal(self, value: float) -> bool:
-        """True within the normal range; a value without one counts as normal."""
+        """True if what is shown lies in the normal range; without one everything is normal."""
+        value = round(value, self.decimals)
         return (self.low is None or value >= self.low) and (self.high is None or value <= self.high)
 
     def show(self, value: float) -> str:

@@ -1,12 +1,12 @@
 """Quality simulator: vague, wrong, missing and extra diagnosis names, each at its own rate.
 
     vague     an informal name of a true ancestor of the gold code
-    wrong     a name of a true sibling: same parent, same level
+    wrong     a name of a true sibling: same parent, same level, not itself a gold code
     missing   the name is deleted
     extra     the name of an unrelated code of the code set is added
 
-Rates are shares of the gold codes. Every kind draws from its own seed, so that changing one rate
-leaves the others' draws alone.
+Neither of the first two is ever a name that the gold code has too. Rates are shares of the gold
+codes. Every kind draws from its own seed, so that changing one rate leaves the others' draws alone.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from label_config.errors import ConfigError
 from label_config.record import EMR, Diagnosis
 from label_config.taxonomy import Taxonomy
 from simulator.hospital import SimulatedEMR
-from simulator.knowledge import Leaf, Pack
-from simulator.phrase import Bank, Phrase, pick
+from simulator.pack import Leaf, Pack
+from simulator.phrase import Bank, pick
 
 ErrorKind = Literal["vague", "wrong", "missing", "extra"]
 KINDS: tuple[ErrorKind, ...] = ("vague", "wrong", "missing", "extra")
+TRIES = 50
+"""Draws for an unrelated code, before a code set counts as having none."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class NoiseRates:
     """Share not entered at all."""
     extra: float = 0.0
     """Names of unrelated codes added, per gold code."""
-    standard: float = 0.55
+    standard: float = 0.53
     """Share of the right names written as the standard title, the others informally."""
 
     def __post_init__(self) -> None:
@@ -102,49 +104,59 @@ def degrade(
     `codes` is the code set that extra names come from, by default all of the pack.
     """
     taxonomy = taxonomy or pack.taxonomy
-    writer = _NameWriter(pack, taxonomy, codes or pack.codes, rates, bank)
     gold = simulated.gold
-    draws = {kind: Random(f"{seed}/{kind}/{gold.emr_id}") for kind in KINDS}
+    writer = _NameWriter(pack, taxonomy, codes or pack.codes, rates, bank, gold.codes)
+    draws = {kind: Random(f"{seed}/{kind}/{gold.emr_id}") for kind in KINDS if getattr(rates, kind)}
     words = Random(f"{seed}/words/{gold.emr_id}")
     coded: list[CodedName | None] = [
         writer.name(code, {kind: rng.random() for kind, rng in draws.items()}, words)
         for code in gold.codes
     ]
-    added = sum(draws["extra"].random() < rates.extra for _ in gold.codes)
-    coded += [writer.unrelated(gold.codes, words) for _ in range(added)]
+    if rates.extra:
+        added = sum(draws["extra"].random() < rates.extra for _ in gold.codes)
+        coded += [writer.unrelated(words) for _ in range(added)]
     return _assembled(simulated.emr, gold.codes, coded)
 
 
 class _NameWriter:
-    """Names codes rightly, vaguely or wrongly."""
+    """Names the gold codes of one EMR rightly, vaguely or wrongly."""
 
     def __init__(
-        self, pack: Pack, taxonomy: Taxonomy, codes: Sequence[str], rates: NoiseRates, bank: Bank
+        self,
+        pack: Pack,
+        taxonomy: Taxonomy,
+        codes: Sequence[str],
+        rates: NoiseRates,
+        bank: Bank,
+        gold: Sequence[str],
     ) -> None:
         self.pack, self.taxonomy, self.rates, self.bank = pack, taxonomy, rates, bank
         self.codes = tuple(codes)
-        self._listed = frozenset(self.codes)
+        self.gold = frozenset(gold)
+        self._taken = {taxonomy.category(code) for code in gold}
+        """Categories of the codes named, extra ones included."""
 
     def name(self, code: str, drawn: dict[ErrorKind, float], rng: Random) -> CodedName | None:
         """The entry for a gold code; None when it goes missing."""
         rates = self.rates
-        if drawn["missing"] < rates.missing:
+        if drawn.get("missing", 1.0) < rates.missing:
             return None
-        if drawn["wrong"] < _share(rates.wrong, 1.0 - rates.missing):
+        if drawn.get("wrong", 1.0) < _share(rates.wrong, 1.0 - rates.missing):
             sibling = self._sibling(code, rng)
             if sibling is not None:
-                return CodedName(self._any_name(sibling, rng), code, "wrong", sibling)
-        elif drawn["vague"] < _share(rates.vague, 1.0 - rates.missing - rates.wrong):
+                return CodedName(self._wrong(code, sibling, rng), code, "wrong", sibling)
+        elif drawn.get("vague", 1.0) < _share(rates.vague, 1.0 - rates.missing - rates.wrong):
             name, ancestor = self._vague(code, rng)
             return CodedName(name, code, "vague", ancestor)
         return CodedName(self._right(code, rng), code)
 
-    def unrelated(self, gold: Sequence[str], rng: Random) -> CodedName | None:
-        """A name of a code of another category; None when the set holds no such code."""
-        taken = {self.taxonomy.category(code) for code in gold}
-        for _ in range(50):
+    def unrelated(self, rng: Random) -> CodedName | None:
+        """A name of a code of a category not yet named; None when the set holds no such code."""
+        for _ in range(TRIES):
             code = pick(self.codes, rng)
-            if self.taxonomy.category(code) not in taken:
+            category = self.taxonomy.category(code)
+            if category not in self._taken:
+                self._taken.add(category)
                 return CodedName(self._right(code, rng), None, "extra", code)
         return None
 
@@ -161,29 +173,43 @@ class _NameWriter:
 
     def _sibling(self, code: str, rng: Random) -> str | None:
         """A sibling, most often one that the hospital uses too."""
-        siblings = self.taxonomy.siblings(code)
-        own = tuple(s for s in siblings if s in self._listed)
+        siblings = tuple(s for s in self.taxonomy.siblings(code) if s not in self.gold)
+        own = tuple(s for s in siblings if s in self.codes)
         if own and rng.random() < 0.8:
             return pick(own, rng)
         return pick(siblings, rng) if siblings else None
 
-    def _any_name(self, code: str, rng: Random) -> str:
-        if code in self.pack.by_code:
-            return self._right(code, rng)
-        return pick(self.taxonomy.names(code), rng)
+    def _wrong(self, code: str, sibling: str, rng: Random) -> str:
+        """One of the sibling's names that the code itself does not have."""
+        if sibling in self.pack.by_code:
+            name = self._right(sibling, rng)
+        else:
+            name = pick(self.taxonomy.names(sibling), rng)
+        return self.taxonomy.title(sibling) if name.lower() in self._own_names(code) else name
 
     def _vague(self, code: str, rng: Random) -> tuple[str, str]:
         """An informal name of an ancestor, the nearer the likelier, and that ancestor."""
-        family = self.pack.by_code[code][0]
-        ancestors = self.taxonomy.ancestors(code)
-        known = [(a, family.vague[a]) for a in ancestors if a in family.vague]
+        vague, ancestors = self.pack.by_code[code][0].vague, self.taxonomy.ancestors(code)
+        own = self._own_names(code)
+        known = []
+        for ancestor in ancestors:
+            texts = (
+                text for p in vague.get(ancestor, ()) for text in (p.a if self.bank == "A" else p.b)
+            )
+            names = tuple(text for text in texts if text.lower() not in own)
+            if names:
+                known.append((ancestor, names))
         if not known:
-            ancestor = ancestors[0]
-            return self.taxonomy.title(ancestor), ancestor
+            return self.taxonomy.title(ancestors[0]), ancestors[0]
         nearest = 0 if rng.random() < 0.7 else int(rng.random() * len(known))
         ancestor, names = known[nearest]
-        phrase: Phrase = pick(names, rng)
-        return phrase.wording(self.bank, rng), ancestor
+        return pick(names, rng), ancestor
+
+    def _own_names(self, code: str) -> frozenset[str]:
+        """Every name of a code of the pack, in lower case."""
+        leaf = self.pack.by_code[code][1]
+        texts = (text for phrase in leaf.names for text in (*phrase.a, *phrase.b))
+        return frozenset(text.lower() for text in (leaf.title, *texts))
 
 
 def _share(rate: float, left: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 from label_config.errors import DataError
 from label_config.files import coding_from_dict, emr_from_dict
 from label_config.record import EMR, Coding
+from simulator.quality import KINDS
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,13 @@ class Dataset:
             for i in range(len(self.emrs))
             if split in (None, self.splits[i]) and share in (None, self.shares[i])
         ]
+
+    def error_rates(self) -> dict[str, float] | None:
+        """Errors of each kind per gold code of EMRs with diagnosis names; None without any."""
+        ids = {e.emr_id for e, s in zip(self.emrs, self.shares, strict=True) if s != "raw"}
+        codes = sum(len(coding.codes) for coding in self.gold if coding.emr_id in ids)
+        counts = Counter(kind for emr_id, kind in self.errors if emr_id in ids)
+        return {kind: counts[kind] / codes for kind in KINDS} if codes else None
 
 
 def read_dataset(folder: Path, *, at_most: int | None = None) -> Dataset:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from random import Random
 
 from label_config.record import Sex
 from simulator.consistency import Consistency
-from simulator.patient import Condition
+from simulator.patient import EPISODES, Condition
 from simulator.phrase import Bank, Phrase, fill, pick
 from simulator.wording import Frame, Wording
 from simulator.writer import Bit, Style
 
 ADULT = 16.0
 """Years from which a record tells habits, work and household."""
+CHILD = 15.0
+"""Years up to which values and doses are a child's."""
 NAME_SCORE = 1.0
 """Evidence that names the code."""
 LEAF_SCORE = 0.8
@@ -31,6 +35,8 @@ class Story:
     principal: bool
     name: str
     """As the long text names it; empty when it is told by evidence only."""
+    name_score: float
+    """NAME_SCORE, or FAMILY_SCORE for a name that its whole family bears."""
     years: int
     """How long it has been known."""
     rng: Random
@@ -43,7 +49,7 @@ class Story:
 
     def bit(self) -> Bit:
         """Its name as evidence."""
-        return Bit(self.name, self.code, NAME_SCORE)
+        return Bit(self.name, self.code, self.name_score)
 
 
 @dataclass(slots=True)
@@ -69,6 +75,10 @@ class Visit:
     consistency: Consistency
     stems: set[str]
     """What the diseases may show, what was said, and flags: sentences may be unfit for some."""
+    unlikely: frozenset[str] = frozenset()
+    """Stems of complaints that this patient would not have without a code for them."""
+    withheld: frozenset[str] = frozenset()
+    """Stems of medicines that this patient is not given."""
     words: Mapping[str, str] = field(default_factory=dict)
     said: list[Phrase] = field(default_factory=list)
     """Findings written so far, so that nothing denies them."""
@@ -98,6 +108,11 @@ class Visit:
             if story.code != condition.code
         ]
         return self.consistency.negatives(condition.family, own, others, self.said)
+
+    def strays(self, other: Condition, *, own: bool) -> list[Phrase]:
+        """Symptoms of a condition not present that the patient may mention all the same."""
+        symptoms = self.consistency.lone_symptoms(other.leaf, own=own)
+        return [p for p in self.fresh(symptoms) if p.stems.isdisjoint(self.unlikely)]
 
     def fresh(self, phrases: Sequence[Phrase]) -> list[Phrase]:
         """Those that do not repeat what was said."""
@@ -136,11 +151,18 @@ class Visit:
     def drugs(self, story: Story, rng: Random, most: int) -> list[Bit]:
         """Medicines the condition is treated with, the leaf's own first."""
         own, shared = story.condition.shows.drugs, story.condition.shared.drugs
+        if self.withheld and story.code[0] not in EPISODES:
+            own, shared = self._given(own), self._given(shared)
         bits = self.bits(own, story.code, LEAF_SCORE, rng, 1) if rng.random() < 0.5 else []
         for bit in self.bits(shared, story.code, FAMILY_SCORE, rng, most - len(bits)):
             if _head(bit) not in map(_head, bits):
                 bits.append(bit)
+        if self.age < CHILD <= story.condition.family.age.mean:
+            bits = [bit._replace(text=_without_dose(bit.text)) for bit in bits]
         return bits
+
+    def _given(self, drugs: tuple[Phrase, ...]) -> tuple[Phrase, ...]:
+        return tuple(drug for drug in drugs if drug.stems.isdisjoint(self.withheld))
 
     def date(self, rng: Random) -> str:
         """Month and day of a film: within the week of admission."""
@@ -164,16 +186,31 @@ class Visit:
         return found
 
     def unlinked(self, rng: Random) -> Condition | None:
-        """One that is neither there nor another form of what is, so that it can be ruled out."""
-        for _ in range(4):
+        """One that is neither there nor another form of what is, so that it can be ruled out.
+
+        It is of a chapter at hand: nobody looks for bad teeth in a chest pain.
+        """
+        chapters = {story.code[0] for story in self.stories}
+        for _ in range(6):
             other = self.other(rng)
-            if other is not None and other.family.id not in self.linked and other.leaf.principal:
+            if (
+                other is not None
+                and other.code[0] in chapters
+                and other.family.id not in self.linked
+                and other.leaf.principal
+            ):
                 return other
         return None
 
     def name(self, other: Condition, rng: Random, *, standard: float = 0.45) -> str:
         """How the record names a condition that the patient does not have."""
         return fill(name_of(other, self.bank, rng, standard=standard), rng, self.words)
+
+
+@lru_cache(maxsize=10_000)
+def _without_dose(drug: str) -> str:
+    """The medicine alone: a child's dose is not an adult's."""
+    return re.split(r"[\s\d]*\d", drug, maxsplit=1)[0] or drug
 
 
 def _head(drug: Bit) -> str:

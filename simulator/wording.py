@@ -21,8 +21,9 @@ FLAGS = frozenset(words("child adult old male female known resolved hours days w
 SECTION_KEYS = ("complaint", "history", "past", "personal", "family", "signs", "tests", "course")
 FRAME_KEYS = words(
     "complaint opening accompanied denied told_primary told told_factor also treated ruled_out "
-    "planned differential resolved known takes lives_with denials family family_none test imaging "
-    "signs named_finding course_day course_same treated_on course_named admitted_before"
+    "planned differential resolved known known_bare takes lives_with denials family family_none "
+    "test imaging signs named_finding course_day course_same treated_on course_named "
+    "admitted_before"
 )
 """Every sentence that the section writers ask for; each needs frames for A and for B."""
 
@@ -90,7 +91,7 @@ class Wording:
     """Sex -> {he, his, him, person}."""
     durations: Mapping[str, tuple[int, int, Phrase]]
     relatives: Mapping[str, Phrase]
-    """Sex -> relatives of that sex."""
+    """Sex -> relatives of that sex; "elder_female" and so on -> those of an older generation."""
     frames: Mapping[Bank, Mapping[str, tuple[Frame, ...]]]
     fillers: Mapping[Bank, Mapping[str, tuple[Filler, ...]]]
     """Section key -> fillers; personal ones under "personal_adult" and so on."""
@@ -101,6 +102,10 @@ class Wording:
     """Those that differ in children."""
     panel: Mapping[Phrase, Mapping[Phrase, Value]]
     """Group -> test -> its values in health."""
+    panel_child: Mapping[str, Value]
+    """Tests whose values differ in children."""
+    panel_adult: frozenset[str]
+    """Groups that nobody measures in children."""
     normal_imaging: Mapping[str, tuple[Normal, ...]]
     denials: tuple[Denial, ...]
     personal: Mapping[str, tuple[Normal, ...]]
@@ -113,8 +118,14 @@ class Wording:
     """Words as they are often mistyped; where empty, two letters of a word change places."""
     alike: Mapping[str, str] = field(default_factory=dict)
     """Stem -> the stem that stands for all that mean the same; see `consistency`."""
+    telling: frozenset[str] = frozenset()
+    """Those of them that contradict each other wherever they stand."""
     refers: tuple[str, ...] = ()
     """Words that point back to what was said: a phrase with one cannot stand by itself."""
+    unlikely: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Flag, or "always" -> stems that no complaint without a code of its own may hold."""
+    withheld: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Flag -> stems of the medicines that such patients are not given."""
     implies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Vital sign -> stems of what a patient has in whom it is not normal."""
 
@@ -174,6 +185,11 @@ def _wording(raw: dict[str, Any], where: str) -> Wording:
             }
             for group, tests in raw["panel"].items()
         },
+        panel_child={
+            test: Value.parse(value, f"{where} panel_child {test}")
+            for test, value in raw.get("panel_child", {}).items()
+        },
+        panel_adult=frozenset(raw.get("panel_adult", ())),
         normal_imaging={k: _normals(rows, where) for k, rows in raw["normal_imaging"].items()},
         denials=tuple(
             Denial(Phrase.parse(d["name"], where), float(d["rate"]), tuple(d["codes"]))
@@ -184,8 +200,11 @@ def _wording(raw: dict[str, Any], where: str) -> Wording:
         low=tuple(raw["marks"]["low"]),
         doubt=tuple(raw["marks"]["doubt"]),
         slips={str(k): str(v) for k, v in raw.get("slips", {}).items()},
-        alike=_alike(raw.get("alike", ())),
+        alike=_alike((*raw.get("alike", ()), *raw.get("alike_in_place", ()))),
+        telling=frozenset(_alike(raw.get("alike", ())).values()),
         refers=tuple(raw.get("refers", ())),
+        unlikely={flag: stems_of(text) for flag, text in raw.get("unlikely", {}).items()},
+        withheld={flag: stems_of(text) for flag, text in raw.get("withheld", {}).items()},
         implies={
             key: tuple(sorted(stems_of(text))) for key, text in raw.get("implies", {}).items()
         },

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from random import Random
 from typing import NamedTuple
 
@@ -92,24 +93,28 @@ class SectionWriter:
         parts = frame.short if rng.random() < style.abbreviates else frame.parts
         if rng.random() < style.typos:
             parts = (_misspelt(parts[0], rng, wording.slips), *parts[1:])
-        start = self._length
-        if start and not self._at_line:
-            self._add(wording.space)
-            start += len(wording.space)
+        pieces = self._parts
+        if self._length and not self._at_line:
+            pieces.append(wording.space)
+            self._length += len(wording.space)
         self._at_line = False
         if len(parts) == 1:
-            sentence = _capitalised(parts[0] + wording.stop)
-            self._add(sentence)
+            sentence = _plain(parts[0], wording.stop)
+            pieces.append(sentence)
+            self._length += len(sentence)
         else:
-            first = len(self._parts)
-            for position, part in enumerate(parts):
-                if position % 2:
+            first, is_slot = len(pieces), False
+            for part in parts:
+                if is_slot:
                     self._fill(slots[part])
                 elif part:
-                    self._add(part)
-            self._add(wording.stop)
-            sentence = "".join(self._parts[first:])
-            self._parts[first:] = [_capitalised(sentence)]
+                    pieces.append(part)
+                    self._length += len(part)
+                is_slot = not is_slot
+            pieces.append(wording.stop)
+            self._length += len(wording.stop)
+            sentence = _capitalised("".join(pieces[first:]))
+            pieces[first:] = [sentence]
         self.size += sentence.count(" ") + 1 if self._by_words else len(sentence)
 
     def line(self) -> None:
@@ -123,10 +128,10 @@ class SectionWriter:
         self._length += len(text)
 
     def _fill(self, slot: Slot) -> None:
-        if isinstance(slot, str):
-            self._add(slot)
-        elif isinstance(slot, Bit):
+        if isinstance(slot, Bit):
             self._bit(slot)
+        elif isinstance(slot, str):
+            self._add(slot)
         elif isinstance(slot, Either):
             self._list(slot.bits, self.wording.comma, self.wording.either)
         elif isinstance(slot, Findings):
@@ -142,10 +147,17 @@ class SectionWriter:
             self._bit(bit)
 
     def _bit(self, bit: Bit) -> None:
+        text, code, score = bit
         start = self._length
-        self._add(bit.text)
-        if bit.code:
-            self.spans.append(EvidenceSpan(bit.code, self.section, start, self._length, bit.score))
+        self._parts.append(text)
+        self._length = end = start + len(text)
+        if code:
+            self.spans.append(EvidenceSpan(code, self.section, start, end, score))
+
+
+@lru_cache(maxsize=20_000)
+def _plain(text: str, stop: str) -> str:
+    return _capitalised(text + stop)
 
 
 def _capitalised(sentence: str) -> str:

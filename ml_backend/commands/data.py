@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, cast
 
 import typer
 
 from label_config.errors import ConfigError
+from label_config.files import write_json
 from label_config.taxonomy import Taxonomy
 from ml_backend import table
 from ml_backend.commands.options import JsonOption, SeedOption, WorkspaceArgument, progress_bar
@@ -80,6 +82,10 @@ def import_(
 
 def simulate(
     out: Annotated[Path, typer.Option(help="Folder to write.")],
+    dataset: Annotated[
+        str,
+        typer.Option(help="A: complete EMRs, 25 % clean and 75 % noisy; B: raw, incomplete ones."),
+    ] = "A",
     emrs: Annotated[int, typer.Option(min=1, help="How many EMRs.")] = 10_000,
     profile: Annotated[str, typer.Option(help="Kind of hospital: hph or aph.")] = "hph",
     codes: Annotated[int, typer.Option(min=1, help="The most frequent codes.")] = 50,
@@ -88,31 +94,44 @@ def simulate(
     ] = "nhc2020",
     bank: Annotated[str, typer.Option(help="Wording: A, or B for another hospital.")] = "A",
     language: Annotated[str, typer.Option(help="Knowledge pack: en or zh.")] = "en",
-    clean: Annotated[float, typer.Option(help="Share of EMRs with clean codes.")] = 0.25,
-    raw: Annotated[float, typer.Option(help="Share without diagnosis names.")] = 0.0,
+    clean: Annotated[
+        float | None, typer.Option(help="Share of EMRs with clean codes, if not the dataset's.")
+    ] = None,
+    raw: Annotated[
+        float | None, typer.Option(help="Share without diagnosis names, if not the dataset's.")
+    ] = None,
+    train: Annotated[float, typer.Option(help="Share of patients for training.")] = 0.6,
+    validation: Annotated[float, typer.Option(help="Share for validation; the rest tests.")] = 0.2,
     seed: SeedOption = 0,
     processes: Annotated[int, typer.Option(min=1, help="Same bytes for any number.")] = 1,
 ) -> None:
-    """Write a simulated hospital: EMRs, gold codes, errors and splits as Parquet."""
-    from simulator.dataset import DatasetConfig, write_dataset
+    """Write a simulated hospital: EMRs, gold codes, errors and splits as Parquet, with a card."""
+    from simulator.card import write_card
+    from simulator.dataset import DATASETS, write_dataset
     from simulator.quality import PRESETS
 
     if noise not in PRESETS:
         raise ConfigError(f"no noise preset {noise!r}; there are: {', '.join(PRESETS)}")
+    if dataset not in DATASETS:
+        raise ConfigError(f"no dataset {dataset!r}; there are: {', '.join(DATASETS)}")
     if profile not in ("hph", "aph") or bank not in ("A", "B"):
         raise ConfigError(f"profile must be hph or aph and bank A or B, got {profile} and {bank}")
-    config = DatasetConfig(
-        emrs=emrs, profile=cast(Any, profile), codes=codes, noise=PRESETS[noise],
-        bank=cast(Any, bank), language=language, clean=clean, raw=raw, seed=seed,
+    shares = {k: v for k, v in (("clean", clean), ("raw", raw)) if v is not None}
+    config = replace(
+        DATASETS[dataset], emrs=emrs, profile=cast(Any, profile), codes=codes,
+        noise=PRESETS[noise], bank=cast(Any, bank), language=language, train=train,
+        validation=validation, seed=seed, **cast(Any, shares),
     )  # fmt: skip
     with progress_bar() as progress:
         report = write_dataset(
             out, config, processes=processes,
             progress=lambda done, total: progress("simulating", done, total),
         )  # fmt: skip
+        progress("drawing the card", 0, 0)
+        card = write_card(out)
     table.console.print(
         f"{report.folder}: {report.emrs} EMRs of {report.patients} patients, "
-        f"{report.errors} errors in their diagnosis names"
+        f"{report.errors} errors in their diagnosis names; {card.name} tells more"
     )
 
 
@@ -121,14 +140,30 @@ def simulate_check(
     baselines: Annotated[bool, typer.Option(help="Also the models' bands (minutes).")] = True,
     json_file: JsonOption = None,
 ) -> None:
-    """Compare a simulated hospital with what was measured on real records; exit 1 if one is off."""
+    """Compare a simulated hospital with what was measured on real records; exit 1 if one is off.
+
+    The rows go into the dataset's card too.
+    """
+    from simulator.card import write_card
     from simulator.check import check_dataset
 
     with progress_bar() as progress:
-        rows = check_dataset(
-            folder, baselines=baselines, progress=lambda step: progress(step, 0, 0)
-        )
-    table.show("simulated against real", [row.as_dict() for row in rows], json_file)
+        rows = check_dataset(folder, baselines=baselines, progress=progress)
+        progress("drawing the card", 0, 0)
+        write_card(folder, rows)
+    shown = [
+        {
+            "": row.id,
+            "real": row.target,
+            "band": row.band or "reported only",
+            "here": row.value,
+            "met": "not measured" if row.met is None else "yes" if row.met else "NO",
+        }
+        for row in rows
+    ]
+    table.show("simulated against real", shown)
+    if json_file is not None:
+        write_json(json_file, {"rows": [row.as_dict() for row in rows]})
     off = [row.id for row in rows if row.met is False]
     if off:
         table.errors.print(f"outside their band: {'; '.join(off)}")

@@ -1,8 +1,22 @@
+import re
+
 import pytest
 
 from label_config.errors import ConfigError, UnknownCode
 from label_config.files import data_hash
 from simulator.hospital import Hospital
+from simulator.patient import Population
+from simulator.phrase import stems_of
+
+SEAMS = re.compile(
+    r"\b(\w+) \1\b(?! \d)|  | [,.;]|[,;:]\.|\.\.|[{}<]\w|\b(?:and|or)\."
+    r"|\b1 (?:years|months|weeks|days|hours|times)\b"
+)
+
+
+@pytest.fixture(scope="module")
+def wide(pack):
+    return list(Hospital(pack, codes=600, seed=5).emrs(400))
 
 
 def test_the_same_index_gives_the_same_emr_however_it_is_reached(hospital, pack):
@@ -77,9 +91,8 @@ def test_a_foreign_code_is_refused(pack):
         Hospital(pack, codes=["I10", "X99"])
 
 
-def test_pregnancy_and_injury_come_only_with_a_reason_that_fits(pack):
-    wide = Hospital(pack, codes=600, seed=5)
-    for simulated in wide.emrs(300):
+def test_pregnancy_and_injury_come_only_with_a_reason_that_fits(pack, wide):
+    for simulated in wide:
         first, *others = [pack.by_code[code][0] for code in simulated.gold.codes]
         for family in others:
             if family.chapter in "OST":
@@ -99,3 +112,82 @@ def test_nobody_denies_a_disease_that_is_coded(hospital):
             past = simulated.emr.sections["Past history"].lower()
             denials = [s for s in past.split(".") if "denie" in s or "no h" in s]
             assert not any("diabetes" in sentence for sentence in denials)
+
+
+def test_no_sentence_shows_the_seams_of_its_template(wide):
+    for simulated in wide:
+        for text in simulated.emr.sections.values():
+            found = SEAMS.search(text)
+            assert found is None, text[max(0, found.start() - 40) : found.end() + 40]
+
+
+def test_a_pregnant_woman_takes_no_medicine_that_is_withheld_from_her(pack):
+    codes = ["O34.211", "O24.410", "I10", "E78.5", "D25.1", "D25.9", "M06.9", "G40.909", "K21.9"]
+    ward = Hospital(pack, codes=[code for code in codes if code in pack.by_code], seed=6)
+    withheld = pack.wording.withheld["codeo"]
+    expecting = [s for s in ward.emrs(300) if any(c.startswith("O") for c in s.gold.codes)]
+    assert expecting
+    for simulated in expecting:
+        past = simulated.emr.sections["Past history"]
+        taken = re.findall(r"(?:takes|treated with|medication:|on) ([^.]*)", past)
+        assert withheld.isdisjoint(stems_of(" ".join(taken)))
+
+
+def test_a_child_is_not_given_an_adults_dose(pack):
+    ward = Hospital(pack, codes=["B01.9", "J03.90", "J18.9", "K35.80", "A09"], seed=7)
+    doses = re.compile(r"\d+(?:\.\d+)? (?:g|mg) (?:daily|twice|every|three|at night)")
+    children = [s for s in ward.emrs(300) if s.emr.age < 15 and s.gold.codes[0] != "B01.9"]
+    assert children
+    for simulated in children:
+        for span in simulated.gold.evidence:
+            family, _ = pack.by_code[span.code]
+            text = simulated.emr.text_of(span.section)[span.start : span.end]
+            assert family.age.mean < 15 or not doses.search(text)
+
+
+def test_a_vital_sign_is_evidence_only_outside_its_normal_range(wide):
+    for simulated in wide:
+        for span in simulated.gold.evidence:
+            text = simulated.emr.text_of(span.section)[span.start : span.end]
+            if found := re.fullmatch(r"P (\d+)(?: bpm)?", text):
+                assert simulated.emr.age < 15 or not 60 <= int(found[1]) <= 100
+
+
+def test_whoever_is_coded_as_obese_weighs_as_much(pack):
+    ward = Hospital(pack, codes=["E66.813", "E66.9", "I10", "M81.0"], seed=8)
+    weights = [
+        int(found[1])
+        for s in ward.emrs(200)
+        if s.emr.age >= 18
+        and "E66.813" in s.gold.codes
+        and (found := re.search(r"weight (\d+)", s.emr.sections.get("Specialist condition", "")))
+    ]
+    assert weights
+    assert min(weights) > 105
+
+
+def test_a_disease_known_for_years_began_as_long_ago(pack):
+    ward = Hospital(pack, codes=["G47.33", "I10", "E78.5"], seed=9)
+    compared = 0
+    for simulated in ward.emrs(200):
+        past = simulated.emr.sections["Past history"]
+        known = re.search(r"(?:OSA|[Ss]leep apn\w+)[^.]*?(\d+) (?:years|yrs)", past)
+        began = re.search(r"(\d+) years", simulated.emr.sections["Chief complaint"])
+        if simulated.gold.codes[0] == "G47.33" and known and began:
+            compared += 1
+            assert known[1] == began[1]
+    assert compared
+
+
+def test_a_link_between_two_diseases_works_from_either_side(pack):
+    population = Population(pack, pack.codes, mean_codes=5.0)
+    named_by_one = [
+        (family.id, other)
+        for family in pack.families
+        for other, odds in family.odds.items()
+        if odds > 1.0 and family.id not in pack.by_id[other].odds
+    ]
+    assert named_by_one
+    for one, other in named_by_one:
+        assert other in population._partners[one][0]
+        assert one in population._partners[other][0]
