@@ -7,8 +7,8 @@ from sampler.batch import Batch, Reason, Serves, reason_text
 from sampler.bound import Bound
 from sampler.coverage import CoverageSampler
 from sampler.forecast import Forecast, ForecastConfig, Interval
+from sampler.policies import POLICIES
 from sampler.posterior import PosteriorConfig
-from sampler.select import POLICIES
 from sampler.status import CodeStatus, Contribution
 
 __all__ = [

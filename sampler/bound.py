@@ -15,6 +15,7 @@ so the ascent may stop anywhere: what it returns is certified, only not always t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,6 +28,7 @@ from sampler.select import Floats, PoolView, scarcity_greedy
 SMOOTHING = (0.3, 0.1, 0.03, 0.01)
 """Widths of the softened max, wide to narrow; the last decides how near the optimum it ends."""
 STEPS = 60
+QUICK_SMOOTHING, QUICK_STEPS = (0.1, 0.03), 20
 ROUNDS = 2
 HIGHEST_PRICE = 100.0
 
@@ -67,11 +69,14 @@ class Programme:
     def of(cls, view: PoolView, unlisted_K: Floats | None = None) -> Programme:
         """Keep the free EMRs and the needed codes; a code's need is cut to its whole supply."""
         codes = np.flatnonzero(view.needed > 0)
-        p_NK = view.probs[np.flatnonzero(view.free)][:, codes]
+        rows = np.flatnonzero(view.free)
+        # In the fixed order, rounding does not depend on the order of the rows.
+        rows = rows[np.argsort(view.order[rows])]
+        p_NK = view.probs[rows][:, codes]
         supply_K = np.bincount(p_NK.indices, p_NK.data, codes.size)
         unlisted_K = np.zeros(view.needed.size) if unlisted_K is None else unlisted_K
         needed_K = np.minimum(view.needed[codes], supply_K)
-        return cls.make(p_NK, view.cost[view.free], needed_K, unlisted_K[codes])
+        return cls.make(p_NK, view.cost[rows], needed_K, unlisted_K[codes])
 
     @classmethod
     def make(
@@ -105,7 +110,7 @@ class Programme:
         solved = linprog(
             np.concatenate([self.cost, [0.0]]),
             A_ub=-held,
-            b_ub=-self.needed * (1 - 1e-9),
+            b_ub=-self.needed * (1 - 1e-7),
             A_eq=sp.csr_matrix(counted),
             b_eq=[0.0],
             bounds=[(0, 1)] * n_emrs + [(0, None)],
@@ -135,6 +140,17 @@ def lower_bound(
     return Bound(programme.dual(prices_K[codes]), prices_K, planned)
 
 
+def quick_prices(view: PoolView) -> Floats:
+    """(K,) Dual prices near the best ones, in a few steps from scarcity; for choosing a batch."""
+    programme = Programme.of(view, view.unlisted)
+    codes = np.flatnonzero(view.needed > 0)
+    prices_K = np.zeros(view.needed.size)
+    found = ascend(programme, view.scarcity[codes], QUICK_STEPS, widths=QUICK_SMOOTHING)
+    # No label is worth more EMRs than the effort dial allows.
+    prices_K[codes] = np.minimum(found, 1 / view.min_yield)
+    return prices_K
+
+
 def _planned(view: PoolView, unlisted_K: Floats | None) -> float:
     """Cost of the greedy plan, once the unhinted codes that it brings are taken off the needs."""
     rows = scarcity_greedy(view, int(view.free.sum())).rows
@@ -145,10 +161,16 @@ def _planned(view: PoolView, unlisted_K: Floats | None) -> float:
     return float(view.cost[rows].sum())
 
 
-def ascend(programme: Programme, start_K: Floats, steps: int = STEPS) -> Floats:
+def ascend(
+    programme: Programme,
+    start_K: Floats,
+    steps: int = STEPS,
+    *,
+    widths: Sequence[float] = SMOOTHING,
+) -> Floats:
     """Prices with the best D(lambda) found; zeros, and so a bound of 0, if none is above 0."""
     price_K, best_K, best = start_K, np.zeros_like(start_K), 0.0
-    for width in SMOOTHING if start_K.size else ():
+    for width in widths if start_K.size else ():
         found = minimize(
             programme.softened,
             price_K,

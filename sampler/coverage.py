@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,10 +17,13 @@ from sampler.bound import Bound, lower_bound
 from sampler.forecast import Forecast, ForecastConfig, forecast
 from sampler.keys import random_order
 from sampler.labels import CleanLabels, Rows, code_matrix, row_numbers
+from sampler.policies import POLICIES
 from sampler.posterior import Posterior, PosteriorConfig, fit_posterior
-from sampler.select import POLICIES, PoolView
+from sampler.select import PoolView, scarcity_greedy
 from sampler.status import CodeStatus, Contribution, code_status, contributions
 
+FEWEST = 5
+"""EMRs that a batch is not cut below."""
 FREE, PENDING, CLEAN, EXCLUDED = range(4)
 
 
@@ -44,7 +48,9 @@ class CoverageSampler:
         row_keys: Sequence[Any] | NDArray[Any] | None = None,
         group: Sequence[int] | NDArray[Any] | None = None,
         random_share: float = 0.0,
-        policy: str = "scarcity greedy",
+        suggested: sp.csr_matrix | None = None,
+        policy: str = "priced greedy",
+        share_left: float = 1.0,
         posterior: PosteriorConfig | None = None,
     ) -> None:
         """Take a pool of N EMRs and K codes.
@@ -59,9 +65,14 @@ class CoverageSampler:
             floor: Target given to codes that the pool cannot fill.
             seed: Another seed breaks ties otherwise; the same calls choose the same EMRs.
             row_keys: (N,) distinct `emr_id`s; ties then do not depend on the order of rows.
-            group: (N,) near-duplicates share a number; a batch takes at most one of a group.
+            group: (N,) near-duplicates share a number, as `sampler.groups` or a hash of the text
+                gives it; of a group one EMR at most is in a batch or with coders.
             random_share: Share of each batch drawn at random from the free EMRs, 0 to 1.
-            policy: One of `sampler.select.POLICIES`.
+            suggested: (N, K) the model's probabilities; see `suggest`.
+            policy: One of `sampler.policies.POLICIES`.
+            share_left: A batch takes at most this share of the EMRs that are expected to be still
+                needed, 0 to 1: with 0.25 batches shrink towards the end (to FEWEST at least), and
+                1 to 3 % fewer EMRs are needed in all. 1 leaves batches as they are asked for.
             posterior: Priors of the learned error rates.
 
         Raises:
@@ -73,15 +84,15 @@ class CoverageSampler:
         values, (n_emrs, n_codes) = self.noisy_NK.data, self.noisy_NK.shape
         if values.size and not (values.min() > 0 and values.max() <= 1):
             raise DataError(f"confidence must lie in (0, 1], got {values.min()}..{values.max()}")
-        if not (0 <= random_share <= 1 and min_yield > 0 and floor >= 0):
+        if not (0 <= random_share <= 1 and min_yield > 0 and floor >= 0 and 0 < share_left <= 1):
             raise ConfigError(
-                "needed 0 <= random_share <= 1, min_yield > 0 and floor >= 0, "
-                f"got {random_share:g}, {min_yield:g} and {floor}"
+                "needed 0 <= random_share <= 1, min_yield > 0, floor >= 0 and 0 < share_left <= 1, "
+                f"got {random_share:g}, {min_yield:g}, {floor} and {share_left:g}"
             )
         if policy not in POLICIES:
             raise ConfigError(f"policy must be one of {', '.join(POLICIES)}, got {policy!r}")
         self.min_yield, self.floor, self.random_share = min_yield, float(floor), random_share
-        self.policy = POLICIES[policy]
+        self.policy, self.share_left = POLICIES[policy], share_left
         self.config = posterior or PosteriorConfig()
         self.category = (
             None if category is None else _sized(category, n_codes, "category", np.int64)
@@ -97,6 +108,7 @@ class CoverageSampler:
         self._posterior: Posterior | None = None
         self._probs: sp.csr_matrix | None = None
         self.set_target(target)
+        self.suggest(suggested)
 
     # -- the loop -----------------------------------------------------------------------------
 
@@ -128,6 +140,7 @@ class CoverageSampler:
         if uncertainty is not None:
             unsure = _sized(uncertainty, self.state_N.size, "uncertainty", np.float64)
             view = replace(view, cost=view.cost / (1 + uncertainty_weight * unsure))
+        batch_size = self._shrunk(batch_size, view)
         n_random = round(self.random_share * batch_size)
         chosen = self.policy(view, batch_size - n_random)
         # An empty choice ends the project: nothing is then drawn for checking either.
@@ -199,6 +212,28 @@ class CoverageSampler:
             raise ConfigError(f"target must not be negative, got {wanted.min():g}")
         self.target_K = np.broadcast_to(wanted, (self.noisy_NK.shape[1],)).copy()
 
+    def suggest(self, suggested: sp.csr_matrix | None) -> None:
+        """Take the model's probabilities as a second witness beside the noisy codes.
+
+        How far they can be trusted is learned from the annotated EMRs, so a model should speak of
+        those as it did before it was trained on them.
+
+        Args:
+            suggested: (N, K), 0 to 1; a code without an entry is not suggested. None for no model.
+        """
+        if suggested is not None:
+            suggested = sp.csr_matrix(suggested, dtype=np.float32)
+            suggested.sum_duplicates()
+            values = suggested.data
+            if suggested.shape != self.noisy_NK.shape:
+                raise DataError(
+                    f"suggested needs shape {self.noisy_NK.shape}, got {suggested.shape}"
+                )
+            if values.size and not (values.min() >= 0 and values.max() <= 1):
+                raise DataError(f"suggested must lie in 0 to 1, got {values.min()}..{values.max()}")
+        self.suggested_NK = suggested
+        self._forget()
+
     # -- asking -------------------------------------------------------------------------------
 
     def status(self) -> CodeStatus:
@@ -211,6 +246,7 @@ class CoverageSampler:
             target_K=self.target_K,
             floor=self.floor,
             min_yield=self.min_yield,
+            habit_variance=self.posterior().habit_variance(),
         )
 
     def explain(self, row: int) -> list[Contribution]:
@@ -259,6 +295,7 @@ class CoverageSampler:
                 self.clean,
                 category=self.category,
                 order=np.argsort(self.tie_N[self.clean.rows]),
+                suggested_NK=self.suggested_NK,
                 config=self.config,
             )
         return self._posterior
@@ -266,7 +303,7 @@ class CoverageSampler:
     def probabilities(self) -> sp.csr_matrix:
         """P(clean has code), (N, K), as learned so far."""
         if self._probs is None:
-            self._probs = self.posterior().probabilities(self.noisy_NK)
+            self._probs = self.posterior().probabilities(self.noisy_NK, self.suggested_NK)
         return self._probs
 
     # -- steps --------------------------------------------------------------------------------
@@ -277,20 +314,38 @@ class CoverageSampler:
         return PoolView(
             probs=self.probabilities(),
             noisy=self.noisy_NK,
-            free=self.state_N == FREE,
+            free=self._choosable(),
             needed=needed,
             scarcity=status.scarcity,
             order=self.tie_N,
             cost=minutes / minutes.mean() if minutes.size else minutes,
             min_yield=self.min_yield,
+            suggested=self.suggested_NK,
+            unlisted=self.posterior().unlisted,
             group=self.group,
         )
+
+    def _shrunk(self, batch_size: int, view: PoolView) -> int:
+        """The batch, cut to its share of what the plan expects to be still needed."""
+        enough = math.ceil(batch_size / self.share_left)
+        # An EMR adds at most one label to a code.
+        if self.share_left == 1 or view.needed.max(initial=0.0) >= enough:
+            return batch_size
+        planned = scarcity_greedy(view, enough).rows.size
+        return min(batch_size, max(FEWEST, math.ceil(self.share_left * planned)))
+
+    def _choosable(self) -> NDArray[np.bool_]:
+        """(N,) free, and no near-duplicate of an EMR that is with a coder."""
+        free: NDArray[np.bool_] = self.state_N == FREE
+        if self.group is not None:
+            free &= ~np.isin(self.group, self.group[self.pending])
+        return free
 
     def _draw(self, count: int, chosen: Rows) -> Rows:
         """EMRs at random among the free ones that are not chosen already."""
         if not count:
             return np.zeros(0, np.int64)
-        free = self.state_N == FREE
+        free = self._choosable()
         free[chosen] = False
         if self.group is not None:
             free &= ~np.isin(self.group, self.group[chosen])

@@ -1,4 +1,4 @@
-"""Selection policies: which EMRs a batch takes, given what each is expected to add.
+"""Greedy selection: which EMRs a batch takes, given what each is expected to add.
 
 Shapes: N EMRs in the pool, K codes, C candidates of one pass. Matrices are CSR; nothing here loops
 over EMRs.
@@ -6,7 +6,7 @@ over EMRs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -46,6 +46,10 @@ class PoolView:
     """(N,) cost of an EMR, in units of the average one."""
     min_yield: float = 0.2
     """An EMR expected to add fewer needed labels than this is not worth a coder's time."""
+    suggested: sp.csr_matrix | None = None
+    """(N, K) the model's probabilities; None without a model."""
+    unlisted: Floats | None = None
+    """(K,) share of EMRs with the code where nothing hints at it; None counts as 0."""
     group: NDArray[np.int64] | None = None
     """(N,) near-duplicates share a number; a batch takes at most one EMR of a group."""
 
@@ -65,16 +69,11 @@ Policy = Callable[[PoolView, int], Picks]
 
 def scarcity_greedy(view: PoolView, size: int) -> Picks:
     """Maximise sum_k scarcity_k x min(needed_k, sum of p_ik over the batch) per unit cost."""
-    return _threshold_greedy(view, view.scarcity, size)
+    return weighted_greedy(view, view.scarcity, size)
 
 
-def plain_greedy(view: PoolView, size: int) -> Picks:
-    """Maximise the expected number of needed labels per unit cost, every code alike."""
-    return _threshold_greedy(view, np.ones_like(view.needed), size)
-
-
-def _threshold_greedy(view: PoolView, weight_K: Floats, size: int) -> Picks:
-    """Greedy in passes: rank the pool, then take every candidate whose gain still holds.
+def weighted_greedy(view: PoolView, weight_K: Floats, size: int) -> Picks:
+    """Maximise sum_k weight_k x min(needed_k, sum of p_ik over the batch) per unit cost, in passes.
 
     A pass ranks all EMRs by fresh gain and walks the best of them in order. A candidate is taken
     if, after all better-ranked ones are counted, its gain is within SLACK of what it was ranked
@@ -109,9 +108,9 @@ def _gains(
     probs = view.probs
     adds = np.minimum(probs.data, remaining_K.astype(np.float32)[probs.indices])
     adds *= weight_K.astype(np.float32)[probs.indices] > 0
-    worth_it = _row_sums(probs, adds) >= view.min_yield
+    worth_it = row_sums(probs, adds) >= view.min_yield
     adds *= weight_K.astype(np.float32)[probs.indices]
-    gain_N = _row_sums(probs, adds) / view.cost * (1 + TIE * view.order)
+    gain_N = row_sums(probs, adds) / view.cost * (1 + TIE * view.order)
     return np.where(free_N & worth_it, gain_N, 0.0)
 
 
@@ -141,65 +140,8 @@ def _walk(
     holds &= ranked_by >= (1 - SLACK) * np.maximum.accumulate(passed_over)
     holds[0] = True
     if view.group is not None:
-        holds &= _first_of_group(view.group[candidates], holds)
+        holds &= first_of_group(view.group[candidates], holds)
     return fresh, holds
-
-
-# -- policies of comparison -----------------------------------------------------------------------
-
-
-def random_emrs(view: PoolView, size: int) -> Picks:
-    """EMRs at random."""
-    return _in_random_order(view, np.flatnonzero(view.free), size)
-
-
-def any_deficient(view: PoolView, size: int) -> Picks:
-    """The paper, read loosely: EMRs at random among those listing any deficient code."""
-    lists_one = _row_sums(view.noisy, view.needed[view.noisy.indices] > 0) > 0
-    return _in_random_order(view, np.flatnonzero(view.free & lists_one), size)
-
-
-def every_deficient_twice(view: PoolView, size: int) -> Picks:
-    """The paper, read strictly: one patch that lists every deficient code at least twice.
-
-    EMRs come in random order; one is taken if a deficient code on it was listed fewer than two
-    times by the EMRs before it. (An EMR passed over changes no count below two, so counting all
-    EMRs before it equals counting the taken ones.)
-    """
-    free = np.flatnonzero(view.free)
-    free = free[np.argsort(view.order[free])]
-    position, code, _ = entries(view.noisy, free)
-    wanted = view.needed[code] > 0
-    position, code = position[wanted], code[wanted]
-    by_code = order_by_code(code, view.needed.size)
-    early = sum_before(code[by_code], np.ones(code.size)) < 2
-    return _in_random_order(view, free[np.unique(position[by_code][early])], size)
-
-
-def quota_per_code(view: PoolView, size: int) -> Picks:
-    """For each code on its own, its most likely EMRs, as many as its share of the need."""
-    free = np.flatnonzero(view.free)
-    position, code, p = entries(view.probs, free)
-    wanted = (view.needed[code] > 0) & (p >= view.min_yield)
-    position, code, p = position[wanted], code[wanted], p[wanted]
-    by_code = np.lexsort((view.order[free[position]], -p, code))
-    rank = sum_before(code[by_code], np.ones(code.size))
-    share = np.ceil(size * view.needed / max(view.needed.sum(), 1.0))
-    within = rank < np.minimum(share, np.ceil(view.needed))[code[by_code]]
-    best_first = np.argsort(rank[within], kind="stable")
-    rows = free[position[by_code][within][best_first]]
-    rows = rows[np.sort(np.unique(rows, return_index=True)[1])]
-    return _cut(view, rows, size)
-
-
-POLICIES: Mapping[str, Policy] = {
-    "random": random_emrs,
-    "any deficient": any_deficient,
-    "every deficient twice": every_deficient_twice,
-    "quota per code": quota_per_code,
-    "plain greedy": plain_greedy,
-    "scarcity greedy": scarcity_greedy,
-}
 
 
 # -- shared steps ---------------------------------------------------------------------------------
@@ -239,7 +181,7 @@ def expected_labels(probs_NK: sp.csr_matrix, rows: Rows) -> Floats:
     return np.bincount(code, p, probs_NK.shape[1]).astype(np.float64)
 
 
-def _row_sums(matrix: sp.csr_matrix, values: NDArray[np.generic]) -> Floats:
+def row_sums(matrix: sp.csr_matrix, values: NDArray[np.generic]) -> Floats:
     """Sum per row of values laid out like `matrix.data`, (N,)."""
     sums = np.zeros(matrix.shape[0])
     filled = np.flatnonzero(np.diff(matrix.indptr))
@@ -248,22 +190,12 @@ def _row_sums(matrix: sp.csr_matrix, values: NDArray[np.generic]) -> Floats:
     return sums
 
 
-def _first_of_group(group: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def first_of_group(group: NDArray[np.int64], allowed: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Of the rows that are allowed, the first of each group, (C,)."""
     first = np.zeros(group.size, np.bool_)
     at = np.flatnonzero(allowed)
     first[at[np.unique(group[at], return_index=True)[1]]] = True
     return first
-
-
-def _in_random_order(view: PoolView, rows: Rows, size: int) -> Picks:
-    return _cut(view, rows[np.argsort(view.order[rows])], size)
-
-
-def _cut(view: PoolView, rows: Rows, size: int) -> Picks:
-    if view.group is not None:
-        rows = rows[_first_of_group(view.group[rows], np.ones(rows.size, np.bool_))]
-    rows = rows[:size]
-    return Picks(rows, np.zeros(rows.size))
 
 
 def _picks(rows: list[Rows], gains: list[Floats]) -> Picks:

@@ -10,7 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from sampler.labels import Floats, Rows
-from sampler.select import entries, expected_labels
+from sampler.select import entries, expected_labels, row_sums
 
 UPPER_95 = 1.645
 
@@ -57,11 +57,14 @@ def code_status(
     target_K: Floats,
     floor: float,
     min_yield: float,
+    habit_variance: sp.csr_matrix | None = None,
 ) -> CodeStatus:
     """Count what is there and what may still come.
 
     `supply` sums every probability; whether a code can be reached is judged by those of at least
-    `min_yield` alone, since no EMR below it would be chosen for that code.
+    `min_yield` alone, since no EMR below it would be chosen for that code. Its upper bound
+    also counts that all of a sibling's listings may stand for it, or none: `habit_variance`,
+    (K, K) by listed sibling and hidden code.
     """
     p = probs_NK.data
     worth = p * (p >= min_yield)
@@ -71,6 +74,14 @@ def code_status(
     pending_K = expected_labels(probs_NK, pending)
     in_hand_K = clean_K + pending_K
     unreachable = in_hand_K + likely_K + UPPER_95 * np.sqrt(variance_K) < target_K
+    if habit_variance is not None and unreachable.any():
+        doubt_K = variance_K + habit_variance.T @ supply_K**2
+        hopeless = in_hand_K + likely_K + UPPER_95 * np.sqrt(doubt_K) < target_K
+        # Hope ends where no EMR is worth choosing for what is still needed.
+        hoped_K = np.where(hopeless, 0.0, np.maximum(target_K - in_hand_K, 0.0))
+        adds = np.minimum(p, hoped_K.astype(np.float32)[probs_NK.indices])
+        if (row_sums(probs_NK, adds)[free_N] >= min_yield).any():
+            unreachable = hopeless
     goal_K = np.where(unreachable, np.minimum(floor, target_K), target_K)
     needed_K = np.maximum(goal_K - in_hand_K, 0.0)
     short = np.where(unreachable, "unreachable", "open")

@@ -13,7 +13,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from label_config.errors import ConfigError, DataError
-from sampler.posterior import present, with_siblings
+from sampler.confusion import Events, present, without
+from sampler.posterior import sigmoid, with_hidden
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -215,13 +216,37 @@ def _oracle(
     probs.data = np.clip(shares[0] / np.maximum(sum(shares), 1e-12), 0.005, 0.995).astype(
         np.float32
     )
-    listed, missed = noisy.copy(), clean.copy()
-    listed.data = np.ones(listed.nnz, np.float32)
-    missed.data = np.where(present(clean, noisy), 0.0, 1.0)
-    missed.eliminate_zeros()
-    behind = (listed.T @ missed).tocoo()
-    same = category[behind.row] == category[behind.col]
-    rate = behind.data[same] / np.bincount(noisy.indices, minlength=n_codes)[behind.row[same]]
-    places = (behind.row[same], behind.col[same])
-    confusion = sp.csr_matrix((rate.astype(np.float32), places), shape=(n_codes, n_codes))
-    return with_siblings(probs, confusion)
+    probs = _recalibrated(probs, right)
+    missed = without(clean, present(clean, noisy))
+    # The rest of each entry's probability is shared by the two kinds of error.
+    rest = (1 - probs.data) / np.maximum(shares[1] + shares[2], 1e-12)
+    hidden = sp.csr_matrix(noisy.shape, dtype=np.float32)
+    missed_K = np.bincount(missed.indices, minlength=n_codes).astype(np.float64)
+    for error in (1, 2):
+        of_kind = right | (kind != error)
+        events = Events.of(noisy, missed, of_kind.astype(np.float64), category)
+        count_K = np.bincount(noisy.indices[~of_kind], minlength=n_codes)
+        places = (events.listed, events.hidden)
+        rate = sp.csr_matrix(
+            (1.0 / np.maximum(count_K[events.listed], 1), places), shape=(n_codes, n_codes)
+        )
+        blame = noisy.copy()
+        blame.data = (rest * shares[error]).astype(np.float32)
+        hidden = hidden + blame @ rate
+        missed_K -= np.bincount(events.hidden, minlength=n_codes)
+    return with_hidden(probs, hidden.tocsr(), np.maximum(missed_K, 0.0) / noisy.shape[0])
+
+
+def _recalibrated(probs: sp.csr_matrix, right: NDArray[np.bool_]) -> sp.csr_matrix:
+    """Let an EMR's number of listed codes speak too: those that list many have one too many."""
+    p = probs.data.astype(np.float64)
+    crowding = np.repeat(np.log(np.diff(probs.indptr).clip(1) / 5.0), np.diff(probs.indptr))
+    x = np.column_stack([np.ones(p.size), np.log(p / (1 - p)), crowding])
+    theta = np.array([0.0, 1.0, 0.0])
+    for _ in range(8):
+        p = sigmoid(x @ theta)
+        hessian = (x * (p * (1 - p))[:, None]).T @ x + 1e-3 * np.eye(3)
+        theta += np.linalg.solve(hessian, x.T @ (right - p))
+    better = probs.copy()
+    better.data = np.clip(sigmoid(x @ theta), 0.005, 0.995).astype(np.float32)
+    return better

@@ -1,4 +1,7 @@
-"""Experiment: EMRs and minutes that each selection policy needs, against what no rule can beat."""
+"""Experiment: EMRs and minutes that each selection policy needs, against what no rule can beat.
+
+Where a policy goes beyond the limit, `sampler.limits` splits by how much and why.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,8 @@ import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -17,15 +21,13 @@ from numpy.typing import NDArray
 
 from label_config.errors import DataError
 from label_config.measured import Measured, Progress, goal
-from sampler import CoverageSampler, ForecastConfig, Interval
-from sampler.bound import Programme, ascend
+from sampler import POLICIES, CoverageSampler
 from sampler.coverage import FREE
-from sampler.labels import code_matrix
-from sampler.posterior import present
-from sampler.select import expected_labels
+from sampler.keys import random_order
+from sampler.labels import Floats, Rows, code_matrix
+from sampler.limits import Limits, limits_of, reachable
+from sampler.select import PoolView
 from sampler.synthetic import PoolConfig, SyntheticPool, make_pool, pool_from_clean
-
-Floats = NDArray[np.float64]
 
 N_EMRS = 10_000
 MIN_YIELD = 0.2
@@ -33,11 +35,35 @@ LOW_YIELD = 0.02
 """The effort dial at the end of a run, for codes given up at MIN_YIELD."""
 FEWEST_CASES = 10
 """Real codes with fewer cases are left out."""
-FORECASTS = 2
-"""Forecasts per run, at its start and on the way."""
-OURS, OURS_MINUTES, ORACLE = "scarcity greedy", "scarcity greedy, minutes", "scarcity, oracle"
+SHARE_LEFT = 0.25
+"""Our batches shrink to this share of what is still needed."""
 LOOSE, STRICT = "any deficient", "every deficient twice"
-POLICIES = ("random", LOOSE, STRICT, "quota per code", "plain greedy", OURS)
+RULES = ("random", LOOSE, STRICT)
+"""Policies that learn nothing of the mapper's errors."""
+OURS, OURS_FIXED = "ours", "ours, fixed batches"
+OURS_MINUTES, ORACLE, ORACLE_FIXED = "ours, minutes", "oracle", "oracle, scarcity, fixed batches"
+
+
+@dataclass(frozen=True)
+class Learner:
+    """A policy that runs on the coverage sampler."""
+
+    policy: str = "priced greedy"
+    share_left: float = 1.0
+    by_minutes: bool = False
+    oracle: bool = False
+
+
+LEARNERS = {
+    "quota per code": Learner("quota per code"),
+    "plain greedy": Learner("plain greedy"),
+    "scarcity greedy": Learner("scarcity greedy"),
+    OURS_FIXED: Learner(),
+    OURS: Learner(share_left=SHARE_LEFT),
+    OURS_MINUTES: Learner(share_left=SHARE_LEFT, by_minutes=True),
+    ORACLE_FIXED: Learner("scarcity greedy", oracle=True),
+    ORACLE: Learner(share_left=SHARE_LEFT, oracle=True),
+}
 
 
 @dataclass(frozen=True)
@@ -58,7 +84,7 @@ class Setting:
 
 SHOWN = (
     *("data", "codes", "quota", "noise", "systematic", "policy"),
-    *("emrs", "minutes", "over_limit"),
+    *("emrs", "minutes", "over_limit", "overshoot", "low", "passed_over", "luck"),
 )
 MEANS = {50: 4.27, 100: 4.89, 600: 5.97}
 QUICK = (
@@ -67,12 +93,17 @@ QUICK = (
     Setting(100, 10, MEANS[100]),
     Setting(100, 35, MEANS[100], systematic=0.3),
 )
-FULL = tuple(
-    Setting(codes, quota, mean, noise, systematic)
-    for codes, mean in MEANS.items()
-    for quota in (5, 10, 35)
-    for noise, systematic in ((0.1, 0.0), (0.3, 0.0), (0.5, 0.0), (0.3, 0.3))
+FULL = (
+    *(Setting(codes, quota, MEANS[codes]) for codes in (50, 100) for quota in (5, 10, 35)),
+    *(Setting(600, quota, MEANS[600]) for quota in (10, 35)),
+    *(Setting(100, 35, MEANS[100], noise) for noise in (0.1, 0.5)),
+    *(Setting(codes, 35, mean, systematic=0.3) for codes, mean in MEANS.items()),
 )
+"""Codes and quotas at 30 % noise; other noise, and habits of the mapper, at a quota of 35."""
+WORKERS = 2
+"""Pools played at a time."""
+FEW_SEEDS = 3
+"""Seeds at most for synthetic pools of more than 100 codes, which take longest."""
 
 
 def run(
@@ -84,147 +115,165 @@ def run(
     """Play every policy to the end on every pool.
 
     Args:
-        quick: Four settings of 10,000 EMRs and at most two seeds, instead of 36 and all.
-        seeds: One pool per setting and seed.
+        quick: Four settings of 10,000 EMRs and at most two seeds, instead of all.
+        seeds: One pool per setting and seed; of pools of more than 100 codes at most FEW_SEEDS.
         progress: Called after each pool.
         data: JSON Lines with a list "codes" per case: their co-occurrence as a further pool.
     """
     seeds = tuple(seeds)[:2] if quick else tuple(seeds)
-    settings = list(QUICK if quick else FULL)
     real = None if data is None else _read_codes(data)
+    cells = [
+        Cell(setting, seed, N_EMRS)
+        for setting in (QUICK if quick else FULL)
+        for seed in (seeds if setting.codes <= 100 else seeds[:FEW_SEEDS])
+    ]
     if real is not None:
-        settings.append(Setting(real[0].shape[1], 5, real[0].nnz / real[0].shape[0]))
+        setting = Setting(real[0].shape[1], 5, real[0].nnz / real[0].shape[0])
+        cells += [Cell(setting, seed, N_EMRS, real) for seed in seeds]
     rows: list[dict[str, Any]] = []
     digest = hashlib.sha256()
-    cells = [(setting, seed) for setting in settings for seed in seeds]
-    for done, (setting, seed) in enumerate(cells, start=1):
-        config = PoolConfig(
-            n_emrs=N_EMRS,
-            n_codes=setting.codes,
-            codes_per_emr=setting.codes_per_emr,
-            noise=setting.noise,
-            systematic=setting.systematic,
-        )
-        if real is not None and setting is settings[-1]:
-            about, pool = {"data": "real"}, pool_from_clean(real[0], real[1], config, seed)
-        else:
-            about, pool = {"data": "synthetic"}, make_pool(config, seed)
-        digest.update(pool.noisy.data.tobytes() + pool.clean.indices.tobytes())
-        named = about | asdict(setting) | {"seed": seed}
-        rows += [named | row for row in play_all(pool, setting, seed)]
-        if progress is not None:
-            progress(done, len(cells))
+    with ProcessPoolExecutor(WORKERS) as workers:
+        for done, (pool_hash, played) in enumerate(workers.map(_play_cell, cells), start=1):
+            digest.update(pool_hash)
+            rows += played
+            if progress is not None:
+                progress(done, len(cells))
     return Measured(rows, goals(rows), seeds, digest.hexdigest()[:16], shown=SHOWN)
 
 
+@dataclass(frozen=True)
+class Cell:
+    """One pool to play every policy on."""
+
+    setting: Setting
+    seed: int
+    n_emrs: int
+    real: tuple[sp.csr_matrix, NDArray[np.int64]] | None = None
+    """Clean codes and categories to take instead of synthetic ones."""
+
+    def pool(self) -> SyntheticPool:
+        """Draw it."""
+        config = PoolConfig(
+            n_emrs=self.n_emrs,
+            n_codes=self.setting.codes,
+            codes_per_emr=self.setting.codes_per_emr,
+            noise=self.setting.noise,
+            systematic=self.setting.systematic,
+        )
+        if self.real is None:
+            return make_pool(config, self.seed)
+        return pool_from_clean(*self.real, config, self.seed)
+
+
+def _play_cell(cell: Cell) -> tuple[bytes, list[dict[str, Any]]]:
+    """The hash of a cell's pool, and its rows."""
+    pool = cell.pool()
+    digest = hashlib.sha256(pool.noisy.data.tobytes() + pool.clean.indices.tobytes()).digest()
+    about = {"data": "synthetic" if cell.real is None else "real"}
+    about |= asdict(cell.setting) | {"seed": cell.seed}
+    return digest, [about | row for row in play_all(pool, cell.setting, cell.seed)]
+
+
 def play_all(pool: SyntheticPool, setting: Setting, seed: int) -> list[dict[str, Any]]:
-    """Rows of every policy on one pool, each with its share of the two limits."""
-    target_K = reachable(pool, setting.quota)
+    """Rows of every policy on one pool, each with its distance to the limit and why."""
+    target_K = reachable(pool, setting.quota, MIN_YIELD)
     limits = limits_of(pool, target_K)
     rows = []
-    for name in (*POLICIES, OURS_MINUTES, ORACLE):
+    for name in (*RULES, *LEARNERS):
         started = perf_counter()
-        row = play(pool, target_K, name, setting.batch, seed)
-        row["seconds"] = round(perf_counter() - started, 2)
-        for limit in ("limit", "limit_hinted"):
-            row[f"over_{limit}"] = round(row["emrs"] / max(limits[limit], 1.0), 4)
-        rows.append(row | limits)
+        if name in RULES:
+            order, gave_up = play_rule(pool, target_K, name, setting.batch, seed), False
+        else:
+            learner = LEARNERS[name]
+            order, gave_up = play(pool, target_K, learner, setting.batch, seed, limits)
+        row = {"policy": name, "emrs": order.size, "gave_up": gave_up}
+        row |= {"minutes": round(float(pool.minutes[order].sum()))}
+        row |= {"over_limit": round(order.size / max(limits.emrs, 1.0), 4)}
+        row |= limits.split(pool.clean, target_K, order)
+        row |= {"seconds": round(perf_counter() - started, 2)}
+        rows.append(row | limits.row())
     return rows
-
-
-def reachable(pool: SyntheticPool, quota: int) -> Floats:
-    """The quota for codes that the pool holds with 95 % certainty, 0 for the others, (K,)."""
-    probs, n_codes = pool.oracle, pool.oracle.shape[1]
-    worth = probs.data * (probs.data >= MIN_YIELD)
-    mean_K = np.bincount(probs.indices, worth, n_codes)
-    variance_K = np.bincount(probs.indices, worth * (1 - probs.data), n_codes)
-    return np.where(mean_K - 1.645 * np.sqrt(variance_K) >= quota, float(quota), 0.0)
-
-
-def limits_of(pool: SyntheticPool, target_K: Floats) -> dict[str, float]:
-    """EMRs needed by one who sees the clean codes, and by one who knows only the error rates.
-
-    `limit` counts the codes that coders find where nothing hinted at them, at their true rates;
-    `limit_hinted` does not, and is therefore no true bound.
-    """
-    n_emrs, n_codes = pool.clean.shape
-    hinted = present(pool.clean, pool.oracle)
-    unhinted_K = np.bincount(pool.clean.indices[~hinted], minlength=n_codes)
-    silent_K = n_emrs - np.bincount(pool.oracle.indices, minlength=n_codes)
-    blind = _programme(pool.oracle, target_K, unhinted_K / np.maximum(silent_K, 1))
-    prices_K = ascend(blind, np.full(blind.needed.size, 0.3))
-    return {
-        "clairvoyant": round(_programme(pool.clean, target_K, np.zeros(n_codes)).solve(), 1),
-        "limit": round(blind.solve(), 1),
-        "limit_hinted": round(_programme(pool.oracle, target_K, np.zeros(n_codes)).solve(), 1),
-        "certified": round(blind.dual(prices_K), 1),
-    }
-
-
-def _programme(probs: sp.csr_matrix, target_K: Floats, unlisted_K: Floats) -> Programme:
-    codes = np.flatnonzero(target_K > 0)
-    supply_K = expected_labels(probs, np.arange(probs.shape[0]))
-    needed_K = np.minimum(target_K, supply_K)
-    return Programme.make(
-        probs[:, codes], np.ones(probs.shape[0]), needed_K[codes], unlisted_K[codes]
-    )
 
 
 class _OracleSampler(CoverageSampler):
     """Knows the mapper's true error rates from the start."""
 
-    def __init__(self, pool: SyntheticPool, target_K: Floats, seed: int) -> None:
-        super().__init__(pool.noisy, target_K, seed=seed)
+    def know(self, pool: SyntheticPool, limits: Limits) -> None:
+        self._posterior = replace(self.posterior(), unlisted=limits.unlisted)
         self._probs = pool.oracle
 
     def _forget(self) -> None:
         """Nothing was learned."""
 
 
-def _sampler_for(pool: SyntheticPool, target_K: Floats, name: str, seed: int) -> CoverageSampler:
-    if name == ORACLE:
-        return _OracleSampler(pool, target_K, seed)
-    return CoverageSampler(
+def play(
+    pool: SyntheticPool,
+    target_K: Floats,
+    learner: Learner,
+    batch: int,
+    seed: int,
+    limits: Limits,
+) -> tuple[Rows, bool]:
+    """Annotate batch after batch until every reachable code is met; up to the last EMR needed.
+
+    Where a policy gives up, the effort dial is lowered once, and then EMRs come at random; the
+    second value says whether it was.
+    """
+    make = _OracleSampler if learner.oracle else CoverageSampler
+    sampler = make(
         pool.noisy,
         target_K,
         category=pool.category,
-        minutes=pool.expected_minutes if name == OURS_MINUTES else None,
+        minutes=pool.expected_minutes if learner.by_minutes else None,
         min_yield=MIN_YIELD,
         seed=seed,
-        policy=OURS if name == OURS_MINUTES else name,
+        policy=learner.policy,
+        share_left=learner.share_left,
     )
-
-
-def play(pool: SyntheticPool, target_K: Floats, name: str, batch: int, seed: int) -> dict[str, Any]:
-    """Annotate batch after batch until every reachable code is met; count to the last EMR needed.
-
-    Where a policy gives up, the effort dial is lowered once, and then EMRs come at random.
-    """
-    sampler = _sampler_for(pool, target_K, name, seed)
-    minutes, annotated, forecasts = 0.0, 0, list[tuple[int, Interval]]()
+    if isinstance(sampler, _OracleSampler):
+        sampler.know(pool, limits)
+    batches: list[Rows] = []
     while (sampler.clean.counts() < target_K).any() and (sampler.state_N == FREE).any():
-        if name == OURS and len(forecasts) < FORECASTS and annotated >= 4 * batch * len(forecasts):
-            outlook = sampler.forecast(config=ForecastConfig(batch_size=batch), seed=seed)
-            forecasts.append((annotated, outlook.emrs))
-        chosen = _next_batch(sampler, batch)
-        labels = pool.labels(chosen)
-        running = sampler.clean.counts() + np.cumsum(labels.toarray(), axis=0)
-        met = np.flatnonzero((running >= target_K).all(axis=1))
-        counted = chosen[: met[0] + 1] if met.size else chosen
-        annotated += counted.size
-        minutes += float(pool.minutes[counted].sum())
-        sampler.update(chosen, labels)
-    row = {"policy": name, "emrs": annotated, "minutes": round(minutes)}
-    row |= {"gave_up": sampler.min_yield < MIN_YIELD}
-    row["reached"] = bool((sampler.clean.counts() >= target_K).all())
-    # A forecast speaks of whole batches: what is pushed is annotated.
-    to_go = [(sampler.clean.rows.size - at, interval) for at, interval in forecasts]
-    row["forecasts_held"] = [bool(f.low <= left <= f.high) for left, f in to_go]
-    row["forecast_errors"] = [round(float(f.median / left - 1), 3) for left, f in to_go]
-    return row
+        batches.append(_next_batch(sampler, batch))
+        sampler.update(batches[-1], pool.labels(batches[-1]))
+    return _until_met(pool, target_K, batches), sampler.min_yield < MIN_YIELD
 
 
-def _next_batch(sampler: CoverageSampler, size: int) -> NDArray[np.int64]:
+def play_rule(pool: SyntheticPool, target_K: Floats, name: str, batch: int, seed: int) -> Rows:
+    """The same for a rule that learns nothing; EMRs come at random once it finds none."""
+    n_emrs = pool.noisy.shape[0]
+    free, count_K = np.ones(n_emrs, np.bool_), np.zeros(target_K.size)
+    order_N = random_order(np.arange(n_emrs), seed)
+    batches: list[Rows] = []
+    while (count_K < target_K).any() and free.any():
+        needed_K = np.maximum(target_K - count_K, 0.0)
+        view = PoolView(
+            probs=pool.noisy,
+            noisy=pool.noisy,
+            free=free,
+            needed=needed_K,
+            scarcity=needed_K,
+            order=order_N,
+            cost=np.ones(n_emrs),
+        )
+        rows = POLICIES[name](view, batch).rows
+        rows = rows if rows.size else POLICIES["random"](view, batch).rows
+        free[rows] = False
+        count_K += np.asarray(pool.clean[rows].sum(axis=0)).ravel()
+        batches.append(rows)
+    return _until_met(pool, target_K, batches)
+
+
+def _until_met(pool: SyntheticPool, target_K: Floats, batches: list[Rows]) -> Rows:
+    order = np.concatenate(batches) if batches else np.zeros(0, np.int64)
+    last = 0
+    for code in np.flatnonzero(target_K > 0):
+        has = np.cumsum(pool.clean[order, code].toarray().ravel())
+        last = max(last, int(np.searchsorted(has, target_K[code])) + 1)
+    return order[:last]
+
+
+def _next_batch(sampler: CoverageSampler, size: int) -> Rows:
     rows = sampler.query(size).rows
     if not rows.size and sampler.min_yield > LOW_YIELD:
         sampler.min_yield = LOW_YIELD
@@ -243,7 +292,6 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     astray = [r for r in rows if r["systematic"] > 0 and r["quota"] == 35]
     ours = [r for r in rows if r["policy"] == OURS]
     slack = [1 - r["certified"] / r["limit"] for r in ours if r["limit"]]
-    held = [held for r in ours for held in r["forecasts_held"]]
     return [
         goal("emrs_to_strict", "<= 0.5", _ratio(few, OURS, STRICT)),
         goal("emrs_to_loose", "<= 0.4", _ratio(few, OURS, LOOSE)),
@@ -251,7 +299,6 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         goal("emrs_to_limit", "<= 1.02", _median(many_wanted, OURS, "over_limit")),
         goal("emrs_to_limit_systematic", "<= 1.05", _median(astray, OURS, "over_limit")),
         goal("certified_slack", "<= 0.05", max(slack, default=float("nan"))),
-        goal("forecast_cover", "0.75 to 0.85", float(np.mean(held)) if held else float("nan")),
     ]
 
 

@@ -51,7 +51,9 @@ def test_any_prices_give_a_valid_bound(seed):
 def test_the_programme_equals_a_dense_one():
     view, unlisted_K = make_view(1), np.full(6, 0.03)
     programme = Programme.of(view, unlisted_K)
-    held = np.maximum(view.probs[view.free][:, view.needed > 0].toarray(), 0.03)
+    rows = np.flatnonzero(view.free)
+    rows = rows[np.argsort(view.order[rows])]
+    held = np.maximum(view.probs[rows][:, view.needed > 0].toarray(), 0.03)
     dense = linprog(programme.cost, A_ub=-held.T, b_ub=-programme.needed, bounds=(0, 1))
     assert programme.solve() == pytest.approx(dense.fun, rel=1e-6)
 

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from label_config.errors import ConfigError, DataError
 from sampler import POLICIES, CoverageSampler
+from sampler.coverage import FEWEST
 from sampler.synthetic import PoolConfig, SyntheticPool, make_pool
 
 
@@ -69,13 +70,13 @@ def test_with_row_keys_the_choice_does_not_depend_on_the_order_of_rows(pool, pol
         shuffled.update(two.rows, pool.labels(shuffle[two.rows]))
 
 
-OPERATIONS = ("query", "annotate", "skip", "release", "delete", "re-annotate")
+OPERATIONS = ("query", "annotate", "skip", "release", "delete", "re-annotate", "quota")
 
 
 @given(st.lists(st.tuples(st.sampled_from(OPERATIONS), st.integers(0, 2**32)), max_size=25))
 @settings(max_examples=25, deadline=None)
 def test_counts_equal_a_recount_after_any_history(pool, history):
-    sampler, labels, pending, skipped = make_sampler(pool), {}, set(), set()
+    sampler, labels, pending, skipped, quota = make_sampler(pool), {}, set(), set(), 10
     for operation, seed in history:
         rng = np.random.default_rng(seed)
 
@@ -83,7 +84,11 @@ def test_counts_equal_a_recount_after_any_history(pool, history):
             return rng.permutation(sorted(rows)).astype(int)[: rng.integers(1, 6)].tolist()
 
         if operation == "query":
-            pending |= set(sampler.query(int(rng.integers(1, 15))).rows.tolist())
+            size = int(rng.integers(1, 15))
+            chosen = sampler.query(size).rows.tolist()
+            assert len(set(chosen)) == len(chosen) <= size
+            assert not set(chosen) & (pending | skipped | set(labels))
+            pending |= set(chosen)
         elif operation in ("annotate", "re-annotate"):
             rows = some(pending if operation == "annotate" else labels)
             codes = [rng.choice(20, rng.integers(0, 5)).tolist() for _ in rows]
@@ -94,16 +99,21 @@ def test_counts_equal_a_recount_after_any_history(pool, history):
             rows = some(labels)
             sampler.remove(rows)
             labels = {row: codes for row, codes in labels.items() if row not in rows}
+        elif operation == "quota":
+            quota = int(rng.integers(0, 20))
+            sampler.set_target(quota)
         else:
             rows = some(pending)
             sampler.release(rows, exclude=operation == "skip")
             skipped |= set(rows) if operation == "skip" else set()
             pending -= set(rows)
+        counts = np.bincount([code for codes in labels.values() for code in codes], minlength=20)
+        assert sampler.clean.counts().tolist() == counts.tolist()
     recount = [sum(code in codes for codes in labels.values()) for code in range(20)]
     assert sampler.status().clean.tolist() == recount
     assert sampler.pending.tolist() == sorted(pending)
 
-    replayed = make_sampler(pool)
+    replayed = make_sampler(pool, quota)
     replayed.hold([*pending, *skipped])
     replayed.release(list(skipped), exclude=True)
     replayed.update(list(labels), [sorted(codes) for codes in labels.values()])
@@ -145,6 +155,31 @@ def test_a_code_that_the_pool_lacks_is_named_unreachable_and_does_not_keep_the_r
         batch = sampler.query(3)
         sampler.update(batch.rows, [[0]] * len(batch))
     assert sampler.status().state.tolist() == ["met", "unreachable"]
+
+
+@given(seed=st.integers(0, 10_000), target=st.integers(1, 80), noise=st.floats(0, 0.6))
+@settings(max_examples=12, deadline=None)
+def test_any_quota_ends_within_the_pool_and_with_a_report_of_what_is_missing(seed, target, noise):
+    small = make_pool(PoolConfig(n_emrs=80, n_codes=8, codes_per_emr=2.0, noise=noise), seed)
+    sampler = make_sampler(small, target)
+    rows = play(small, sampler, 20)
+    assert len(set(rows)) == len(rows) <= 80
+    status = sampler.status()
+    assert set(status.state) <= {"met", "unreachable"}
+    short = status.clean < target
+    assert (status.state[short] == "unreachable").all()
+    assert (status.missing[short] > 0).all()
+    assert not sampler.query(20).rows.size
+
+
+def test_batches_shrink_to_a_share_of_what_is_left(pool):
+    sampler, sizes = make_sampler(pool, share_left=0.25), []
+    while not sampler.done:
+        batch = sampler.query(50)
+        sampler.update(batch.rows, pool.labels(batch.rows))
+        sizes.append(len(batch))
+    assert sizes[0] > 2 * FEWEST >= sizes[-1]
+    assert sizes == sorted(sizes, reverse=True)
 
 
 def test_a_floor_still_asks_for_some_emrs_of_an_unreachable_code():
@@ -192,8 +227,22 @@ def test_minutes_given_are_minutes_saved():
 
 def test_near_duplicates_never_share_a_batch(pool):
     sampler = make_sampler(pool, 30, group=np.arange(600) // 3, random_share=0.2)
-    groups = sampler.query(100).rows // 3
-    assert np.unique(groups).size == groups.size
+    groups = np.concatenate([sampler.query(50).rows // 3 for _ in range(2)])
+    assert np.unique(groups).size == groups.size == 100
+
+
+def test_a_model_that_knows_better_saves_emrs_and_a_model_that_guesses_costs_few():
+    pool = make_pool(PoolConfig(n_emrs=1500, n_codes=30, noise=0.5), seed=1)
+    rng = np.random.default_rng(0)
+    told = pool.clean.multiply(rng.random(pool.clean.shape) < 0.9).tocsr()
+    told.data = rng.uniform(0.7, 0.95, told.nnz)
+    guessed = sp.random(1500, 30, 0.1, "csr", random_state=rng)
+    needs = {
+        name: len(play(pool, make_sampler(pool, suggested=suggested)))
+        for name, suggested in (("none", None), ("told", told), ("guessed", guessed))
+    }
+    assert needs["told"] < 0.9 * needs["none"]
+    assert needs["guessed"] < 1.15 * needs["none"]
 
 
 def test_uncertain_emrs_come_first_among_equals():
@@ -232,6 +281,9 @@ def test_explain_lists_needed_codes_weightiest_first(pool):
         ({"policy": "best"}, ConfigError, "scarcity greedy"),
         ({"random_share": 2.0}, ConfigError, "random_share"),
         ({"min_yield": 0.0}, ConfigError, "min_yield"),
+        ({"share_left": 0.0}, ConfigError, "share_left"),
+        ({"suggested": sp.csr_matrix([[1.5]])}, DataError, "suggested must lie"),
+        ({"suggested": sp.csr_matrix([[0.5, 0.5]])}, DataError, "suggested needs shape"),
     ],
 )
 def test_what_no_run_can_use_is_refused(wrong, error, message):

@@ -14,7 +14,7 @@ def test_the_forecast_holds_the_outcome_of_most_projects():
         for _ in range(2):
             batch = sampler.query(20)
             sampler.update(batch.rows, pool.labels(batch.rows))
-        forecast = sampler.forecast(config=ForecastConfig(draws=60))
+        forecast = sampler.forecast(config=ForecastConfig(draws=40, batch_size=5))
         before = sampler.clean.rows.size
         while not sampler.done:
             batch = sampler.query(5)

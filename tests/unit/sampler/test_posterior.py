@@ -3,8 +3,9 @@ import pytest
 import scipy.sparse as sp
 
 from label_config.errors import ConfigError
+from sampler.confusion import present
 from sampler.labels import CleanLabels, code_matrix
-from sampler.posterior import PosteriorConfig, fit_posterior, present
+from sampler.posterior import PosteriorConfig, fit_posterior
 from sampler.synthetic import PoolConfig, SyntheticPool, make_pool
 
 
@@ -67,7 +68,7 @@ def test_siblings_of_other_categories_are_not_looked_behind():
     clean = CleanLabels(2)
     clean.replace(np.arange(60), code_matrix([[1]] * 60, 2), np.ones(60))
     posterior = fit_posterior(noisy, clean, category=np.array([0, 1]))
-    assert posterior.confusion.nnz == 0
+    assert posterior.confusion.nnz == posterior.habit.nnz == 0
     assert posterior.unlisted[1] == pytest.approx(60 / 110)
 
 

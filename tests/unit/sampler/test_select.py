@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sampler.keys import random_order
-from sampler.select import POLICIES, PoolView, entries, scarcity_greedy, sum_before
+from sampler.policies import POLICIES
+from sampler.select import PoolView, entries, scarcity_greedy, sum_before
 
 every_policy = pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
 

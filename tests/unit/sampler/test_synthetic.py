@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from label_config.errors import ConfigError, DataError
-from sampler.posterior import present
+from sampler.confusion import present
 from sampler.synthetic import PoolConfig, make_pool, pool_from_clean
 
 

@@ -5,6 +5,7 @@ import pytest
 
 from label_config.errors import DataError
 from label_config.measured import goal
+from sampler.limits import limits_of, reachable
 from sampler.synthetic import PoolConfig, make_pool
 from simulator.experiments import sampler as experiment
 
@@ -19,17 +20,23 @@ def played():
 
 
 def test_every_policy_reaches_every_reachable_code(played):
-    _, rows = played
-    assert len(rows) == len(experiment.POLICIES) + 2
-    assert all(row["reached"] and row["emrs"] <= 800 for row in rows)
+    pool, rows = played
+    target = reachable(pool, 8, experiment.MIN_YIELD)
+    limits = limits_of(pool, target)
+    assert len(rows) == len(experiment.RULES) + len(experiment.LEARNERS)
+    for name in experiment.RULES:
+        order = experiment.play_rule(pool, target, name, 50, 0)
+        assert_ends_where_met(pool, target, order)
+    for learner in experiment.LEARNERS.values():
+        order, _ = experiment.play(pool, target, learner, 50, 0, limits)
+        assert_ends_where_met(pool, target, order)
 
 
-def test_the_limits_stand_in_their_order(played):
-    _, rows = played
-    row = rows[0]
-    assert row["certified"] <= row["limit"] + 0.2
-    assert row["limit"] <= row["limit_hinted"] + 0.1
-    assert all(r["emrs"] >= r["clairvoyant"] - 1 for r in rows)
+def assert_ends_where_met(pool, target, order):
+    assert np.unique(order).size == order.size
+    counts = np.cumsum(pool.clean[order].toarray(), axis=0)
+    assert (counts[-1] >= target).all()
+    assert (counts[-2] < target).any()
 
 
 def test_ours_needs_far_fewer_emrs_than_chance(played):
