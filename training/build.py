@@ -18,6 +18,7 @@ from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from training.datastore import Datastore
 from training.encoder import Encoder
+from training.evaluate import counts_figures
 from training.fusion import Fusion
 from training.lexicon import Lexicon
 from training.members import MEMBERS, Members, network_scores
@@ -27,14 +28,16 @@ from training.out_of_fold import (
     Progress,
     draw_folds,
     lexicon_scores,
+    phrase_scores,
     sparse_scores,
     targets,
 )
+from training.phrase_model import PhraseModel
 from training.similarity import NameMapper
 from training.sparse import SparseModel
 from training.stages import train_network
 from training.suggest import Suggester, SuggesterConfig, embed_records, version_name
-from training.thresholds import DEFAULT, best_threshold
+from training.thresholds import DEFAULT, best_threshold, promised_threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,16 @@ def build(
         config=config.lexicon,
         synonyms=synonyms,
     )
-    members = Members(names, lexicon, _sparse(corpus, codes, config, progress))
+    members = Members(
+        names,
+        lexicon,
+        _sparse(corpus, codes, config, progress),
+        phrases=_phrases(corpus, codes, taxonomy, config, synonyms),
+    )
 
     with TemporaryDirectory() as cache:
         network = _NetworkTrainer(corpus, raw, codes, taxonomy, encoder, config, Path(cache), say)
-        fusion, threshold = Fusion(MEMBERS[:3], config=config.fusion), DEFAULT
+        fusion, threshold = Fusion(MEMBERS[:4], config=config.fusion), DEFAULT
         validation: dict[str, float] = {}
         if len(corpus.clean) >= config.min_clean:
             scores = _unseen_scores(
@@ -151,6 +159,15 @@ def _unseen_scores(
             synonyms=synonyms,
             also=(corpus.noisy_emrs, corpus.noisy),
         ),
+        "phrases": phrase_scores(
+            emrs,
+            corpus.clean,
+            folds_N,
+            taxonomy,
+            codes,
+            config=config.phrases,
+            synonyms=synonyms,
+        ),
         "sparse": sparse_scores(
             [emr.long_text for emr in emrs],
             targets(corpus.clean, codes),
@@ -187,6 +204,13 @@ def _tune(
         fused_NK[test] = part.combine({m: s[test] for m, s in scores.items()})
     fusion.fit(scores, targets_NK)
     threshold, micro_f1 = best_threshold(fused_NK, targets_NK)
+    promised = {}
+    if config.miss is not None:
+        promise = promised_threshold(fused_NK, targets_NK, miss=config.miss)
+        threshold = promise.threshold
+        promised = {"promised_miss": config.miss, "promise_kept": float(promise.kept)}
+        promised["candidates"] = promise.candidates
+        micro_f1 = counts_figures(fused_NK >= threshold, targets_NK)["micro_f1"]
     ticked_NK = fused_NK >= threshold
     true = float((ticked_NK & targets_NK).sum())
     validation = {
@@ -194,6 +218,7 @@ def _tune(
         "precision": true / max(1.0, float(ticked_NK.sum())),
         "recall": true / max(1.0, float(targets_NK.sum())),
         "threshold": threshold,
+        **promised,
     }
     for member, said_NK in scores.items():
         heard = np.isfinite(said_NK).all(axis=1)
@@ -204,6 +229,27 @@ def _tune(
 
 def _folds(corpus: Corpus, config: SuggesterConfig) -> npt.NDArray[np.int64]:
     return draw_folds(len(corpus.clean), config.folds, seed=config.seed)
+
+
+def _phrases(
+    corpus: Corpus,
+    codes: Sequence[str],
+    taxonomy: Taxonomy,
+    config: SuggesterConfig,
+    synonyms: Mapping[str, Iterable[str]] | None,
+) -> PhraseModel | None:
+    """Only where fusion can learn from clean EMRs what it is worth."""
+    if len(corpus.clean) < config.min_clean:
+        return None
+    return PhraseModel.fit(
+        corpus.clean_emrs,
+        corpus.clean,
+        taxonomy,
+        codes,
+        config=config.phrases,
+        synonyms=synonyms,
+        seed=config.seed,
+    )
 
 
 def _sparse(

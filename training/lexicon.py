@@ -19,14 +19,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from label_config.errors import CheckpointError, ConfigError
+from label_config.errors import ConfigError
 from label_config.record import EMR, Coding, EvidenceSpan
 from label_config.taxonomy import Taxonomy
 from training.checkpoint import open_checkpoint, save_checkpoint
@@ -34,6 +33,7 @@ from training.context import CONTEXTS, Context, ContextRules, context_at
 from training.fold import SPACELESS_CHAR, fold, fold_name, whole_words
 from training.matcher import Match, Matcher, longest
 from training.names import names_by_code
+from training.rows import read_rows, write_rows
 
 KIND = "lexicon"
 DOUBT: dict[Context, float] = {
@@ -202,8 +202,8 @@ class Lexicon:
         votes = [(emr_id, *vote) for emr_id, votes in self._votes.items() for vote in votes]
 
         def write(to: Path) -> None:
-            _write_rows(to / "strings.parquet", _STRINGS, strings)
-            _write_rows(to / "votes.parquet", _VOTES, votes)
+            write_rows(to / "strings.parquet", _STRINGS, strings)
+            write_rows(to / "votes.parquet", _VOTES, votes)
 
         config = {
             "codes": list(self.codes),
@@ -218,11 +218,11 @@ class Lexicon:
         settings = open_checkpoint(folder, kind=KIND)
         lexicon = cls(settings["codes"], config=LexiconConfig(**settings["config"]), rules=rules)
         lexicon.factors = dict(settings["factors"])
-        for row in _read_rows(folder / "strings.parquet", _STRINGS):
+        for row in read_rows(folder / "strings.parquet", _STRINGS):
             lexicon._priors.setdefault(row["pattern"], {})[row["code"]] = row["prior"]
         lexicon._matcher.add(lexicon._priors)
         votes: dict[str, list[Sighting]] = {}
-        for row in _read_rows(folder / "votes.parquet", _VOTES):
+        for row in read_rows(folder / "votes.parquet", _VOTES):
             emr_id = row.pop("emr_id")
             votes.setdefault(emr_id, []).append(Sighting(**row))
         for emr_id, sightings in votes.items():
@@ -336,17 +336,3 @@ _VOTES = pa.schema(
     ]
 )
 assert set(DOUBT) == set(CONTEXTS)  # noqa: S101  # a context without a doubt could not be scored
-
-
-def _write_rows(path: Path, schema: pa.Schema, rows: Sequence[tuple[object, ...]]) -> None:
-    columns = list(zip(*rows, strict=True)) or [()] * len(schema)
-    arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=schema), path, compression="zstd")
-
-
-def _read_rows(path: Path, schema: pa.Schema) -> list[dict[str, Any]]:
-    table = pq.read_table(path)
-    if table.schema.names != schema.names:
-        raise CheckpointError(f"{path} needs columns {schema.names}, got {table.schema.names}")
-    rows: list[dict[str, Any]] = table.to_pylist()
-    return rows

@@ -1,4 +1,4 @@
-"""The members that vote on codes: names, lexicon, sparse model, network and its nearest EMRs.
+"""The members that vote on codes: names, lexicon, phrases, sparse model, network, nearest EMRs.
 
 Shapes: N EMRs, K codes.
 """
@@ -13,33 +13,41 @@ import numpy as np
 import numpy.typing as npt
 
 from label_config.record import DIAGNOSIS_SECTION, EMR, EvidenceSpan
+from training.context import ContextRules, context_at
 from training.encoder import Encoder
+from training.fold import fold
 from training.lexicon import Lexicon
 from training.network import Network
+from training.phrase_model import PhraseModel
 from training.similarity import NameMapper
 from training.sparse import Span, SparseModel
 
 Floats = npt.NDArray[np.float64]
-MEMBERS = ("names", "lexicon", "sparse", "network", "knn")
+MEMBERS = ("names", "lexicon", "phrases", "sparse", "network", "knn")
 _EMRS_AT_ONCE = 128
 """Few enough to keep the features of all of them in memory."""
-_MOST_SPANS, _LEAST_SHARE, _FEWEST_LETTERS = 3, 0.5, 2
-"""What of the sparse model's attribution is shown: a few spans of words, none of them weak."""
+_MOST_SPANS, _LEAST_SHARE, _WORD = 3, 0.5, 4
+"""What of the sparse model's attribution is shown: a few spans, none of them weak, each with a word
+of so many letters."""
 
 
 @dataclass(slots=True)
 class Members:
-    """Whoever there is; the network and with it the nearest EMRs may be missing."""
+    """Whoever there is; phrases, network and with it the nearest EMRs may be missing."""
 
     names: NameMapper
     lexicon: Lexicon
     sparse: SparseModel | None
     """None until some EMR has a code to learn from."""
     network: Network | None = None
+    phrases: PhraseModel | None = None
+    """None until there are clean EMRs to learn from."""
 
     def scores(self, emrs: Sequence[EMR]) -> dict[str, Floats]:
         """Each member's scores (N, K), 0 to 1; a row of NaN is a member with nothing to read."""
         said = {"names": self.names.scores(emrs), "lexicon": self.lexicon.scores(emrs)}
+        if self.phrases is not None:
+            said["phrases"] = self.phrases.scores(emrs)
         if self.sparse is not None:
             said["sparse"] = self.sparse.predict([emr.long_text for emr in emrs])
             said["sparse"][[not emr.long_text for emr in emrs]] = np.nan
@@ -50,12 +58,15 @@ class Members:
     def evidence(self, emr: EMR, codes: Sequence[str]) -> dict[str, list[EvidenceSpan]]:
         """What in the record's text speaks for each of `codes`, unmerged.
 
-        Names that the lexicon knows explain best. The sparse model is asked for codes that no
-        name in the free text explains, since its lesser words may be chance; the network, the
-        slowest, for codes that nobody else can explain.
+        Phrases judged at their place explain best, then the names that the lexicon knows. The
+        sparse model is asked for codes that no phrase in the free text explains, since its lesser
+        words may be chance; the network, the slowest, for codes that nobody else can explain.
         """
         found: dict[str, list[EvidenceSpan]] = {code: [] for code in codes}
-        for span in (*self._name_evidence(emr), *self.lexicon.mentions(emr)):
+        phrases = [] if self.phrases is None else self.phrases.mentions(emr)
+        explained = {span.code for span in phrases}
+        strings = [span for span in self.lexicon.mentions(emr) if span.code not in explained]
+        for span in (*self._name_evidence(emr), *phrases, *strings):
             if span.code in found:
                 found[span.code].append(span)
         unnamed = [c for c in codes if all(s.section == DIAGNOSIS_SECTION for s in found[c])]
@@ -71,6 +82,8 @@ class Members:
         """Write one folder per member."""
         self.names.save(folder / "names")
         self.lexicon.save(folder / "lexicon")
+        if self.phrases is not None:
+            self.phrases.save(folder / "phrases")
         if self.sparse is not None:
             self.sparse.save(folder / "sparse")
         if self.network is not None:
@@ -79,12 +92,13 @@ class Members:
     @classmethod
     def load(cls, folder: Path, encoder: Encoder) -> Members:
         """Read what `save` wrote. Raises CheckpointError for a damaged or foreign folder."""
-        sparse, network = folder / "sparse", folder / "network"
+        sparse, network, phrases = (folder / name for name in ("sparse", "network", "phrases"))
         return cls(
             NameMapper.load(folder / "names", encoder),
             Lexicon.load(folder / "lexicon"),
             SparseModel.load(sparse) if sparse.exists() else None,
             Network.load(network, encoder) if network.exists() else None,
+            PhraseModel.load(phrases) if phrases.exists() else None,
         )
 
     def _name_evidence(self, emr: EMR) -> Iterator[EvidenceSpan]:
@@ -99,25 +113,49 @@ class Members:
             start = end + 1
 
     def _sparse_evidence(self, emr: EMR, codes: Sequence[str]) -> Iterator[EvidenceSpan]:
-        """The strongest spans of each code in the whole record.
+        if self.sparse is not None and codes:
+            yield from sparse_spans(self.sparse, emr, codes)
 
-        A span's score is its share of the strongest one, times how sure the model is, so that it
-        compares with other members' scores.
-        """
-        if self.sparse is None or not codes:
-            return
-        text = emr.long_text
-        sure = dict(zip(self.sparse.codes, self.sparse.predict([text])[0], strict=True))
-        for code, spans in self.sparse.explain(text, codes).items():
-            strong = [s for s in spans if s.score >= _LEAST_SHARE and _says_much(text, s)]
-            for span in sorted(strong, key=lambda s: -s.score)[:_MOST_SPANS]:
-                place = _place(emr, span)
-                if place is not None:
-                    yield EvidenceSpan(code, *place, span.score * float(sure[code]))
+
+def sparse_spans(model: SparseModel, emr: EMR, codes: Sequence[str]) -> Iterator[EvidenceSpan]:
+    """The strongest words for each code in the record, except in denials and of relatives.
+
+    A span's score is its share of the strongest one, times how sure the model is, so that it
+    compares with other members' scores.
+    """
+    text = emr.long_text
+    sure = dict(zip(model.codes, model.predict([text])[0], strict=True))
+    told = _Told(emr)
+    for code, spans in model.explain(text, codes).items():
+        strong = [s for s in spans if s.score >= _LEAST_SHARE and _says_much(text, s)]
+        for span in sorted(strong, key=lambda s: -s.score)[:_MOST_SPANS]:
+            place = _place(emr, span)
+            if place is not None and told.of_the_patient(*place):
+                yield EvidenceSpan(code, *place, span.score * float(sure[code]))
 
 
 def _says_much(text: str, span: Span) -> bool:
-    return sum(map(str.isalpha, text[span.start : span.end])) >= _FEWEST_LETTERS
+    """More than linking words: a longer word, an abbreviation, or another script."""
+    words = [w for w in text[span.start : span.end].split() if any(map(str.isalpha, w))]
+    return any(
+        sum(map(str.isalpha, w)) >= _WORD or not w.isascii() or w.upper() == w for w in words
+    )
+
+
+class _Told:
+    """What a record says the patient has, as against what it denies or tells of relatives."""
+
+    def __init__(self, emr: EMR) -> None:
+        rules = ContextRules.load()
+        self._folded = {section: fold(text) for section, text in emr.sections.items()}
+        self._scopes = {section: rules.scopes(text) for section, text in self._folded.items()}
+        self._bases = {section: rules.of_section(section) for section in emr.sections}
+
+    def of_the_patient(self, section: str, start: int, end: int) -> bool:
+        """By the span's last character: its first may belong to the word that denies it."""
+        last = self._folded[section].find(end - 1)
+        held = context_at(self._scopes[section], last, last + 1, self._bases[section])
+        return held not in ("negated", "family")
 
 
 def _place(emr: EMR, span: Span) -> tuple[str, int, int] | None:

@@ -14,6 +14,8 @@ from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from training import sparse
 from training.lexicon import Lexicon, LexiconConfig
+from training.phrase_model import PhraseConfig, PhraseModel
+from training.phrases import read
 from training.sparse import SparseConfig
 
 Floats = npt.NDArray[np.float64]
@@ -61,6 +63,32 @@ def lexicon_scores(
             synonyms=synonyms,
         )
         scores_NK[test] = lexicon.scores([emrs[i] for i in test])
+    return scores_NK
+
+
+def phrase_scores(
+    emrs: Sequence[EMR],
+    codings: Sequence[Coding],
+    folds_N: npt.NDArray[np.int64],
+    taxonomy: Taxonomy,
+    codes: Sequence[str],
+    *,
+    config: PhraseConfig,
+    synonyms: Mapping[str, Iterable[str]] | None = None,
+) -> Floats:
+    """A phrase model's scores per fold (N, K), learned from the other folds."""
+    readings, scores_NK = read(emrs), np.zeros((len(emrs), len(codes)))
+    for fold in np.unique(folds_N):
+        train, test = np.flatnonzero(folds_N != fold), np.flatnonzero(folds_N == fold)
+        model = PhraseModel.fit(
+            [readings[i] for i in train],
+            [codings[i] for i in train],
+            taxonomy,
+            codes,
+            config=config,
+            synonyms=synonyms,
+        )
+        scores_NK[test] = model.scores([readings[i] for i in test])
     return scores_NK
 
 

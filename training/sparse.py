@@ -6,8 +6,6 @@ Shapes: N texts, K codes, G n-grams.
 from __future__ import annotations
 
 import json
-import re
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,19 +14,19 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import csr_matrix, vstack
-from sklearn.exceptions import ConvergenceWarning
+from scipy.sparse import csr_matrix
 from sklearn.feature_extraction.text import CountVectorizer
-from sklearn.linear_model import LogisticRegression
 
 from label_config.errors import CheckpointError, ConfigError, UnknownCode
 from label_config.files import write_json
 from training.checkpoint import load_tensors, open_checkpoint, save_checkpoint, save_tensors
-from training.fold import SPACELESS, fold
+from training.fold import fold
+from training.l1 import L1Problem, fit_codes
+from training.stems import stem, tokens
 
 KIND = "sparse"
-_TOKEN = re.compile(rf"[{SPACELESS}]|[^\W{SPACELESS}]+")
-"""A word; one character in scripts that put no blank between words."""
+_STEMMED = "~"
+"""Marks an n-gram of stems in the vocabulary."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +44,10 @@ class SparseConfig:
     max_iter: int = 100
     tolerance: float = 1e-3
     """When a code's fit may stop; ten times finer costs 1.5 times as long and no better."""
+    min_positives: int = 2
+    """Texts that a code needs to be learned at all."""
+    stems: bool = True
+    """Also read the n-grams of the words' stems."""
 
     def __post_init__(self) -> None:
         if min(self.longest, self.min_df, self.max_ngrams, self.max_iter) < 1 or self.C <= 0:
@@ -88,12 +90,14 @@ class SparseModel:
         config: SparseConfig | None = None,
         *,
         weights_N: npt.NDArray[np.float64] | None = None,
+        former: SparseModel | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> SparseModel:
         """Learn from texts and which code each has.
 
         A code that none or all of the texts have gets its share of texts as a constant. `weights_N`
-        says how much each text counts. Raises ConfigError when the shapes do not fit.
+        says how much each text counts. A `former` model tells where to start, which saves time when
+        little has changed. Raises ConfigError when the shapes do not fit.
         """
         config = config or SparseConfig()
         targets_NK = np.asarray(targets_NK, dtype=bool)
@@ -103,7 +107,9 @@ class SparseModel:
                 f"got {targets_NK.shape}"
             )
         present_NG, vocabulary = _vectorise(texts, config)
-        coef_KG, bias_K = _fit_codes(present_NG, targets_NK, weights_N, config, progress)
+        start = None if former is None else former._in(codes, vocabulary)
+        problem = _problem(present_NG, weights_N, config)
+        coef_KG, bias_K = fit_codes(problem, targets_NK, start=start, progress=progress)
         used = np.unique(coef_KG.indices[coef_KG.data != 0])
         kept = [vocabulary[g] for g in used]
         return cls(codes, kept, csr_matrix(coef_KG[:, used]), bias_K, config)
@@ -173,10 +179,25 @@ class SparseModel:
             raise CheckpointError(f"{folder} does not fit this version: {error}") from None
         return cls(settings["codes"], vocabulary, coef_KG, t["bias_K"], config)
 
+    def _in(self, codes: Sequence[str], vocabulary: Sequence[str]) -> csr_matrix:
+        """The weights as (len(codes), len(vocabulary)); 0 for what the model does not know."""
+        number = {gram: g for g, gram in enumerate(vocabulary)}
+        row = {code: k for k, code in enumerate(codes)}
+        own = self._coef_KG.tocoo()
+        grams, known = list(self._column), self.codes
+        cells = [
+            (row[known[k]], number[grams[g]], w)
+            for k, g, w in zip(own.row, own.col, own.data, strict=True)
+            if w and known[k] in row and grams[g] in number
+        ]
+        rows, columns, weights = zip(*cells, strict=True) if cells else ((), (), ())
+        shape = (len(codes), len(vocabulary))
+        return csr_matrix((np.array(weights, float), (rows, columns)), shape=shape)
+
     def _known(self, text: str) -> Iterator[tuple[str, int, int]]:
         """The n-grams that some code weighs, with original offsets."""
         folded = fold(text)
-        for gram, start, end in _ngrams(folded.text, self.config.longest):
+        for gram, start, end in _ngrams(folded.text, self.config):
             if gram in self._column:
                 yield gram, *folded.span(start, end)
 
@@ -194,22 +215,34 @@ def _merge(weighted: Sequence[tuple[int, int, float]]) -> list[Span]:
     return [Span(start, end, weight / most) for start, end, weight in merged]
 
 
-def tokens(folded: str) -> list[tuple[str, int, int]]:
-    """Words of folded text with their offsets."""
-    return [(m.group(), m.start(), m.end()) for m in _TOKEN.finditer(folded)]
-
-
-def _ngrams(folded: str, longest: int) -> Iterator[tuple[str, int, int]]:
+def _ngrams(folded: str, config: SparseConfig) -> Iterator[tuple[str, int, int]]:
     words = tokens(folded)
-    for size in range(1, longest + 1):
-        for i in range(len(words) - size + 1):
-            part = words[i : i + size]
-            yield " ".join(word for word, _, _ in part), part[0][1], part[-1][2]
+    readings = [[word for word, _, _ in words]]
+    if config.stems:
+        readings.append([stem(word) for word in readings[0]])
+    for mark, reading in zip(("", _STEMMED), readings, strict=False):
+        for size in range(1, config.longest + 1):
+            for i in range(len(words) - size + 1):
+                gram = " ".join(reading[i : i + size])
+                yield mark + gram, words[i][1], words[i + size - 1][2]
+
+
+def _problem(
+    present_NG: csr_matrix, weights_N: npt.NDArray[np.float64] | None, config: SparseConfig
+) -> L1Problem:
+    return L1Problem(
+        present_NG,
+        np.ones(present_NG.shape[0]) if weights_N is None else np.asarray(weights_N, float),
+        config.C,
+        config.tolerance,
+        config.max_iter,
+        config.min_positives,
+    )
 
 
 def _vectorise(texts: Sequence[str], config: SparseConfig) -> tuple[csr_matrix, list[str]]:
     vectorizer = CountVectorizer(
-        analyzer=lambda text: [gram for gram, _, _ in _ngrams(fold(text).text, config.longest)],
+        analyzer=lambda text: [gram for gram, _, _ in _ngrams(fold(text).text, config)],
         binary=True,
         min_df=min(config.min_df, len(texts)),
         max_features=config.max_ngrams,
@@ -220,49 +253,6 @@ def _vectorise(texts: Sequence[str], config: SparseConfig) -> tuple[csr_matrix, 
     except ValueError:  # no n-gram stands in enough texts: only the constants are left
         return csr_matrix((len(texts), 1)), [""]
     return present_NG, vectorizer.get_feature_names_out().tolist()
-
-
-def _fit_code(
-    present_NG: csr_matrix,
-    target_N: npt.NDArray[np.bool_],
-    weights_N: npt.NDArray[np.float64] | None,
-    config: SparseConfig,
-) -> tuple[npt.NDArray[np.float64], float]:
-    positives, n = int(target_N.sum()), len(target_N)
-    if positives in (0, n):
-        share = (positives + 0.5) / (n + 1)
-        return np.zeros(present_NG.shape[1]), float(np.log(share / (1 - share)))
-    model = LogisticRegression(
-        l1_ratio=1.0,
-        solver="liblinear",
-        C=config.C,
-        class_weight="balanced",
-        max_iter=config.max_iter,
-        tol=config.tolerance,
-        random_state=0,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # near enough for a vote
-        model.fit(present_NG, target_N, sample_weight=weights_N)
-    return model.coef_[0], float(model.intercept_[0])
-
-
-def _fit_codes(
-    present_NG: csr_matrix,
-    targets_NK: npt.NDArray[np.bool_],
-    weights_N: npt.NDArray[np.float64] | None,
-    config: SparseConfig,
-    progress: Callable[[int, int], None] | None = None,
-) -> tuple[csr_matrix, npt.NDArray[np.float64]]:
-    rows: list[csr_matrix] = []
-    K = targets_NK.shape[1]
-    bias_K = np.zeros(K)
-    for k in range(K):
-        coef, bias_K[k] = _fit_code(present_NG, targets_NK[:, k], weights_N, config)
-        rows.append(csr_matrix(coef))
-        if progress is not None:
-            progress(k + 1, K)
-    return csr_matrix(vstack(rows)), bias_K
 
 
 def out_of_fold(
@@ -280,12 +270,41 @@ def out_of_fold(
     """
     config = config or SparseConfig()
     present_NG, _ = _vectorise(texts, config)
+    return _crossed(present_NG, targets_NK, folds_N, config, weights_N, progress)
+
+
+def inside_and_outside(
+    texts: Sequence[str],
+    targets_NK: npt.NDArray[np.bool_],
+    folds_N: npt.NDArray[np.int64],
+    unseen: Sequence[str],
+    config: SparseConfig | None = None,
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """`out_of_fold`, and what the model of all texts says of `unseen` ones; texts are read once."""
+    config = config or SparseConfig()
+    present_NG, vocabulary = _vectorise(texts, config)
+    coef_KG, bias_K = fit_codes(_problem(present_NG, None, config), targets_NK)
+    used = np.unique(coef_KG.indices)
+    kept = [vocabulary[g] for g in used]
+    model = SparseModel((), kept, csr_matrix(coef_KG[:, used]), bias_K, config)
+    return _crossed(present_NG, targets_NK, folds_N, config), model.predict(unseen)
+
+
+def _crossed(
+    present_NG: csr_matrix,
+    targets_NK: npt.NDArray[np.bool_],
+    folds_N: npt.NDArray[np.int64],
+    config: SparseConfig,
+    weights_N: npt.NDArray[np.float64] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> npt.NDArray[np.float64]:
     probs_NK = np.full(targets_NK.shape, np.nan)
     folds = [int(part) for part in np.unique(folds_N) if part >= 0]
     for done, part in enumerate(folds):
         train, test = np.flatnonzero(folds_N != part), np.flatnonzero(folds_N == part)
         weights = None if weights_N is None else weights_N[train]
-        coef_KG, bias_K = _fit_codes(present_NG[train], targets_NK[train], weights, config)
+        problem = _problem(present_NG[train], weights, config)
+        coef_KG, bias_K = fit_codes(problem, targets_NK[train])
         probs_NK[test] = _sigmoid((present_NG[test] @ coef_KG.T).toarray() + bias_K)
         if progress is not None:
             progress(done + 1, len(folds))

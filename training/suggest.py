@@ -30,6 +30,7 @@ from training.fusion import Fusion, FusionConfig
 from training.highlight import merge_evidence
 from training.lexicon import LexiconConfig
 from training.members import Members
+from training.phrase_model import PhraseConfig
 from training.similarity import NameMapper, SimilarityConfig
 from training.sparse import SparseConfig
 from training.stages import StagesConfig
@@ -45,6 +46,7 @@ class SuggesterConfig:
 
     similarity: SimilarityConfig = field(default_factory=SimilarityConfig)
     lexicon: LexiconConfig = field(default_factory=LexiconConfig)
+    phrases: PhraseConfig = field(default_factory=PhraseConfig)
     sparse: SparseConfig = field(default_factory=SparseConfig)
     fusion: FusionConfig = field(default_factory=FusionConfig)
     network: StagesConfig | None = None
@@ -57,6 +59,9 @@ class SuggesterConfig:
     """Similar clean cases per EMR."""
     folds: int = 5
     """Parts that the clean EMRs are cut into to tune fusion and threshold."""
+    miss: float | None = None
+    """Tick so many codes that at most this share of the true ones is missed, on average; None ticks
+    where F1 is highest."""
     min_clean: int = 20
     """Clean EMRs needed to tune them; with fewer, members count the same."""
     noisy_rows: int = 1_000
@@ -76,6 +81,8 @@ class SuggesterConfig:
                 "the suggester needed floor in 0 to 1 and noisy_weight above 0 up to 1, "
                 f"got {self.floor} and {self.noisy_weight}"
             )
+        if self.miss is not None and not 0 < self.miss < 1:
+            raise ConfigError(f"the promised share miss needed to lie in 0 to 1, got {self.miss}")
         if self.similar < 0 or self.noisy_rows < 0:
             raise ConfigError(
                 "the suggester needed similar and noisy_rows of 0 or more, "
@@ -192,6 +199,8 @@ class Suggester:
             return
         with self._lock:
             self.members.lexicon.learn(emr, coding)
+            if self.members.phrases is not None:
+                self.members.phrases.learn(emr, coding)
             self._cases.add(self._embed([emr]), [emr], [coding])
             if self.members.network is not None:
                 self.members.network.learn([emr], [coding])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import norm
 
 from label_config.errors import ConfigError, DataError
 
@@ -69,32 +70,45 @@ class Promise:
     """False if there are too few EMRs for the promise; every code is ticked then."""
 
 
-def promised_threshold(probs_NK: Floats, targets_NK: Bools, *, miss: float = 0.05) -> Promise:
-    """The highest threshold whose expected share of missed codes stays within `miss`.
+def promised_threshold(
+    probs_NK: Floats,
+    targets_NK: Bools,
+    *,
+    miss: float = 0.05,
+    sure: float | None = None,
+    coming: int | None = None,
+) -> Promise:
+    """The highest threshold at which the share of missed codes stays within `miss`.
 
-    Conformal risk control (Angelopoulos et al. 2024): with n EMRs that are exchangeable with the
-    ones to come, the risk R is bounded by n / (n + 1) * R(t) + 1 / (n + 1) <= miss. EMRs without a
-    code cannot miss one. Raises DataError without EMRs and ConfigError for a `miss` outside 0 to 1.
+    On average (`sure` None): conformal risk control (Angelopoulos et al. 2024); with n EMRs that
+    are exchangeable with the ones to come, n / (n + 1) * R(t) + 1 / (n + 1) <= miss.
+
+    With certainty `sure`: R(t) + z * s(t) * sqrt(1 / n + 1 / coming) <= miss, where s is the spread
+    of the EMRs' own shares and z the one-sided normal quantile. That is a bound for the mean over
+    the next `coming` EMRs, or over all to come without it.
+
+    EMRs without a code cannot miss one. Raises DataError without EMRs and ConfigError for a share
+    outside 0 to 1.
     """
-    if not 0 < miss < 1:
-        raise ConfigError(f"the promised share of missed codes must lie inside 0 to 1, got {miss}")
+    for share in (miss, 0.5 if sure is None else sure):
+        if not 0 < share < 1:
+            raise ConfigError(f"a promise needed shares inside 0 to 1, got {share}")
     n = len(probs_NK)
     if n == 0:
         raise DataError("a promise needs at least one EMR to be set on, got none")
-    counts_N = np.maximum(targets_NK.sum(axis=1), 1)
-    rows, columns = np.nonzero(targets_NK)
-    values, weight = probs_NK[rows, columns], 1.0 / counts_N[rows]
-    order = np.argsort(values, kind="stable")
-    values, missed = values[order], np.cumsum(weight[order]) / n
-    # at a threshold of exactly values[i], everything below it is missed
-    candidates = np.unique(values)
-    first = np.searchsorted(values, candidates)
-    risk = np.where(first > 0, missed[np.maximum(first - 1, 0)], 0.0)
-    allowed = candidates[n / (n + 1) * risk + 1 / (n + 1) <= miss]
+    candidates, mean, spread = _risks(probs_NK, targets_NK)
+    if sure is None:
+        bound = n / (n + 1) * mean + 1 / (n + 1)
+    else:
+        noise = np.sqrt(1 / n + (1 / coming if coming else 0.0))
+        # a spread of 0 on few EMRs proves nothing: one EMR that misses all its codes is added
+        mean, spread = (n * mean + 1) / (n + 1), np.maximum(spread, 1 / np.sqrt(n))
+        bound = mean + norm.ppf(sure) * spread * noise
+    allowed = candidates[bound <= miss]
     threshold = float(allowed.max()) if len(allowed) else 0.0
     ticked_NK = probs_NK >= threshold
     true = int((ticked_NK & targets_NK).sum())
-    lost_N = (targets_NK & ~ticked_NK).sum(axis=1) / counts_N
+    lost_N = (targets_NK & ~ticked_NK).sum(axis=1) / np.maximum(targets_NK.sum(axis=1), 1)
     return Promise(
         threshold=threshold,
         missed=float(lost_N.mean()),
@@ -102,3 +116,25 @@ def promised_threshold(probs_NK: Floats, targets_NK: Bools, *, miss: float = 0.0
         precision=true / max(1, int(ticked_NK.sum())),
         kept=bool(len(allowed)),
     )
+
+
+def _risks(probs_NK: Floats, targets_NK: Bools) -> tuple[Floats, Floats, Floats]:
+    """Every threshold at which something changes, with the mean and spread of missed shares."""
+    n = len(probs_NK)
+    counts_N = np.maximum(targets_NK.sum(axis=1), 1)
+    rows, columns = np.nonzero(targets_NK)
+    values = probs_NK[rows, columns]
+    order = np.argsort(values, kind="stable")
+    rows, values = rows[order], values[order]
+    own_N = np.zeros(n)
+    total, squares = [0.0], [0.0]
+    for row in rows.tolist():  # the codes are missed one after another as the threshold rises
+        before = own_N[row]
+        own_N[row] += 1.0 / counts_N[row]
+        total.append(total[-1] + own_N[row] - before)
+        squares.append(squares[-1] + own_N[row] ** 2 - before**2)
+    candidates = np.unique(values)
+    first = np.searchsorted(values, candidates)  # everything below a threshold is missed
+    mean = np.array(total)[first] / n
+    spread = np.sqrt(np.maximum(np.array(squares)[first] / n - mean**2, 0.0))
+    return candidates, mean, spread

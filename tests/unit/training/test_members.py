@@ -56,6 +56,13 @@ def test_a_code_that_no_name_in_the_text_explains_is_explained_by_few_strong_wor
     assert not any(words.isdigit() for _, words in cited(record, spans))
 
 
+def test_words_that_are_denied_or_told_of_relatives_explain_nothing():
+    record = EMR(
+        "e", {"Course": "Denied cough with rusty sputum.", "Family history": "rusty sputum"}
+    )
+    assert members().evidence(record, CODES)["J18.9"] == []
+
+
 def test_a_name_in_the_text_explains_its_code_alone():
     record = EMR("e", {"Course": "cough with rusty sputum; Pneumonia confirmed"})
     spans = members().evidence(record, CODES)["J18.9"]

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from label_config.errors import CheckpointError, ConfigError
+from label_config.errors import CheckpointError, ConfigError, DataError
 from label_config.record import DIAGNOSIS_SECTION, EMR, Coding, Diagnosis, EvidenceSpan
 from label_config.taxonomy import Taxonomy
 from training.encoder import Encoder
@@ -75,7 +75,7 @@ def test_suggestions_are_ordered_quote_the_record_and_name_who_spoke(
     (said,) = warm.suggest([emr])
     first = said.suggestions[0]
     assert first.code in coding.codes
-    assert set(first.members) <= {"names", "lexicon", "sparse"}
+    assert set(first.members) <= {"names", "lexicon", "phrases", "sparse"}
     sections = {span.section for span in first.evidence}
     assert DIAGNOSIS_SECTION in sections and "Illness" in sections
     for suggestion in said.suggestions:
@@ -162,7 +162,7 @@ def test_the_network_and_its_nearest_emrs_join_when_asked(
         config=dataclasses.replace(CONFIG, network=stages),
         raw=pool[0][40:],
     )
-    assert model.fusion.members == ("names", "lexicon", "sparse", "network", "knn")
+    assert model.fusion.members == ("names", "lexicon", "phrases", "sparse", "network", "knn")
     assert {"network_f1", "knn_weight"} <= set(model.validation)
     model.save(tmp_path / "model")
     loaded = Suggester.load(tmp_path / "model", tiny_encoder)
@@ -184,6 +184,62 @@ def test_the_version_names_its_number_and_its_data(cold: Suggester, warm: Sugges
 def test_odd_records_get_an_answer(warm: Suggester, sections: dict[str, str]) -> None:
     (said,) = warm.suggest([EMR("odd", sections)])
     assert all(0 <= s.confidence <= 1 for s in said.suggestions)
+
+
+def test_an_emr_without_text_cannot_be_made() -> None:
+    with pytest.raises(DataError, match="needs text"):
+        EMR("empty", {"A": "", "B": " \n"})
+
+
+def test_fifty_thousand_words_get_an_answer_with_every_code_once(warm: Suggester) -> None:
+    words = "cough and fever with crackles in the chest "
+    (said,) = warm.suggest([EMR("long", {"A": words * 6_250})])
+    assert said.suggestions[0].code == "J18.9"
+    assert len({s.code for s in said.suggestions}) == len(said.suggestions)
+    assert all(len(s.evidence) <= 6 for s in said.suggestions)
+
+
+def test_codes_outside_the_set_teach_nothing_and_do_no_harm(
+    pool: Ward, four_codes: Taxonomy, tiny_encoder: Encoder
+) -> None:
+    model = train(pool, four_codes, tiny_encoder)
+    before = model.predict(pool[0][30:])
+    foreign = Coding(pool[0][31].emr_id, ("Z99.9",), "clean", evidence=())
+    empty = Coding(pool[0][31].emr_id, (), "clean")
+    model.learn(pool[0][31], foreign)
+    after_foreign = model.predict(pool[0][30:])
+    model.learn(pool[0][31], empty)
+    assert (model.predict(pool[0][30:]) == after_foreign).all()
+    assert after_foreign.shape == before.shape
+
+
+def test_codes_that_no_emr_has_are_never_ticked(
+    pool: Ward, four_codes: Taxonomy, tiny_encoder: Encoder
+) -> None:
+    emrs = [dataclasses.replace(emr, diagnoses=()) for emr in pool[0]]
+    none = [Coding(emr.emr_id, (), "clean") for emr in emrs[:30]]
+    model = Suggester.train(
+        emrs, [], none, codes=CODES, taxonomy=four_codes, encoder=tiny_encoder, config=CONFIG
+    )
+    assert not any(said.ticked() for said in model.suggest(emrs[30:]))
+
+
+def test_a_promise_of_few_missed_codes_ticks_more(
+    pool: Ward, four_codes: Taxonomy, tiny_encoder: Encoder
+) -> None:
+    config = dataclasses.replace(CONFIG, miss=0.1)
+    model = Suggester.train(
+        pool[0],
+        [],
+        pool[1][:30],
+        codes=CODES,
+        taxonomy=four_codes,
+        encoder=tiny_encoder,
+        config=config,
+    )
+    assert model.validation["promise_kept"] and model.validation["recall"] >= 0.9
+    with pytest.raises(ConfigError, match="miss"):
+        SuggesterConfig(miss=1.5)
 
 
 def test_nothing_to_suggest_for_is_no_error(warm: Suggester) -> None:

@@ -68,3 +68,27 @@ def test_promises_that_cannot_be_made_are_refused() -> None:
         promised_threshold(np.ones((1, 1)), np.ones((1, 1), bool), miss=0)
     with pytest.raises(DataError, match="at least one EMR"):
         promised_threshold(np.zeros((0, 2)), np.zeros((0, 2), bool))
+
+
+def test_a_certain_promise_ticks_more_than_one_kept_on_average() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.random((400, 10)) < 0.2
+    probs = np.clip(truth * 0.5 + rng.random((400, 10)) * 0.6, 0, 1)
+    average = promised_threshold(probs, truth, miss=0.1)
+    certain = promised_threshold(probs, truth, miss=0.1, sure=0.95, coming=100)
+    assert certain.threshold < average.threshold
+    assert certain.missed < average.missed <= 0.1
+
+
+def test_a_certain_promise_is_mostly_kept_on_other_emrs() -> None:
+    rng = np.random.default_rng(1)
+    truth = rng.random((900, 10)) < 0.2
+    probs = np.clip(truth * 0.5 + rng.random((900, 10)) * 0.6, 0, 1)
+    kept = []
+    for _ in range(60):
+        order = rng.permutation(900)
+        tuned, other = order[:600], order[600:]
+        promise = promised_threshold(probs[tuned], truth[tuned], miss=0.05, sure=0.95, coming=300)
+        lost = truth[other] & ~(probs[other] >= promise.threshold)
+        kept.append((lost.sum(axis=1) / np.maximum(truth[other].sum(axis=1), 1)).mean() <= 0.05)
+    assert np.mean(kept) >= 0.9

@@ -1,0 +1,76 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from label_config.errors import ConfigError, DataError
+from simulator.experiments import codiesp
+from simulator.experiments.codiesp_checks import promise_row, shortest_list
+from simulator.experiments.codiesp_data import frequent_codes, read_cases
+
+SIGNS = {"R50.9": "fiebre alta", "R51": "cefalea intensa", "R05": "tos seca"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """60 cases of one or two of three codes, the file's format."""
+    path = tmp_path_factory.mktemp("codiesp")
+    rng = np.random.default_rng(0)
+    with (path / "codiesp_es_traindev.jsonl").open("w") as file:
+        for i in range(60):
+            codes = [code for code in SIGNS if rng.random() < 0.5] or ["R05"]
+            text, evidence = f"Caso {i}.", []
+            for code in codes:
+                start = len(text) + len(" Refiere ")
+                text += f" Refiere {SIGNS[code]} desde ayer."
+                evidence.append([code, SIGNS[code], [[start, start + len(SIGNS[code])]]])
+            case = {"id": f"c{i}", "text": text, "codes": codes, "evidence": evidence}
+            file.write(json.dumps(case) + "\n")
+    return path
+
+
+def test_highlights_are_read_at_their_place(folder: Path) -> None:
+    emrs, codings = read_cases(folder, "es")
+    span = codings[0].evidence[0]
+    assert emrs[0].sections[span.section][span.start : span.end] == SIGNS[span.code]
+    assert set(frequent_codes(codings)) == set(SIGNS)
+    assert len(frequent_codes(codings, 2)) == 2
+
+
+def test_every_member_is_judged_on_cases_it_has_not_seen(folder: Path) -> None:
+    measured = codiesp.run(True, [0], data=folder)
+    by_member = {r["member"]: r for r in measured.rows if r["cases"] == "all"}
+    assert {"titles", "lexicon", "L1", "L1 + lexicon", "phrases", "sparse"} < set(by_member)
+    assert by_member["fusion"]["micro_f1"] > 0.95 > by_member["titles"]["micro_f1"]
+    assert by_member["highlights"]["top1"] > 0.8
+    assert {goal["id"] for goal in measured.goals} >= {"es_top50_f1", "promise_kept"}
+
+
+def test_the_cases_to_learn_from_never_meet_the_others(folder: Path) -> None:
+    corpus = codiesp.Corpus(*read_cases(folder, "es"))
+    part = codiesp.draw(corpus, codiesp.Setting("es", 50, 25), seed=1)
+    assert len(part.train) == 25 and len(part.test) == 20
+    assert not set(part.train) & set(part.test)
+
+
+def test_the_shortest_list_is_as_complete_as_asked() -> None:
+    probs, truth = np.array([[0.9, 0.5, 0.1]] * 4), np.array([[True, True, False]] * 4)
+    assert shortest_list(probs, truth, 0.5) == 1
+    assert shortest_list(probs, truth, 0.0) == 2
+
+
+def test_a_perfect_ranking_keeps_its_promise() -> None:
+    truth = np.random.default_rng(0).random((600, 5)) < 0.3
+    row = promise_row(truth * 0.8 + 0.1, truth, seed=0)
+    assert row["kept"] == 1 and row["candidates_to_top_k"] < 0.6
+
+
+def test_a_missing_folder_and_a_foreign_file_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--data"):
+        codiesp.run(True, [0])
+    with pytest.raises(DataError, match="cannot read"):
+        read_cases(tmp_path, "es")
+    (tmp_path / "codiesp_en_traindev.jsonl").write_text('{"id": 1}\n')
+    with pytest.raises(DataError, match="must hold cases"):
+        read_cases(tmp_path, "en")
