@@ -1,4 +1,4 @@
-"""How far a name match can be trusted: learned on names held out from their own code.
+"""Names held out from their own code: what the name mapper is tuned on before a coder has spoken.
 
 Shapes: Q held-out queries, M candidate names, C candidates per query, K codes.
 """
@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
 from label_config.taxonomy import Taxonomy
 from training.fold import fold_name
@@ -38,37 +36,21 @@ class HeldOut:
     code_folds: npt.NDArray[np.int64]
     """0 or 1 per query and per code: which half is tested while the other half trains."""
 
-    def mask(self, similarity_QM: Floats) -> Floats:
-        """A copy in which no query sees its hidden candidates."""
-        masked = similarity_QM.copy()
-        for q, columns in enumerate(self.hidden):
-            masked[q, columns] = _HIDDEN
-        return masked
-
     def right(self, codes_QC: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Which candidates are the right code."""
         return np.asarray(codes_QC == self.targets[:, None])
 
-    def best(
-        self, similarities: Mapping[tuple[float, float], Floats], owners_M: npt.NDArray[np.int64]
-    ) -> tuple[float, float]:
-        """The (strength, blend) of the highest accuracy.
-
-        Within one standard error of it the choice with most of the encoder is taken: it knows
-        unseen wording, and the held-out names are worded by one hand.
-        """
+    def best(self, similarities: Mapping[float, Floats], owners_M: npt.NDArray[np.int64]) -> float:
+        """The choice whose similarities (Q, M) find the right code most often."""
         rows = self.reworded if self.reworded.sum() >= 30 else self.targets >= 0
-        if not rows.any():
-            return next(iter(similarities))
         accuracy = {}
         for choice, similarity_QM in similarities.items():
-            nearest = owners_M[self.mask(similarity_QM)[rows].argmax(axis=1)]
-            accuracy[choice] = float((nearest == self.targets[rows]).mean())
-        top = max(accuracy.values())
-        good = top - float(np.sqrt(top * (1 - top) / rows.sum()))
-        near = [choice for choice, value in accuracy.items() if value >= good]
-        blend = max(blend for _, blend in near)
-        return max((c for c in near if c[1] == blend), key=lambda c: accuracy[c])
+            masked = similarity_QM.copy()
+            for q, columns in enumerate(self.hidden):
+                masked[q, columns] = _HIDDEN
+            nearest = owners_M[masked.argmax(axis=1)]
+            accuracy[choice] = float((nearest == self.targets)[rows].sum())
+        return max(accuracy, key=lambda choice: accuracy[choice])
 
 
 def hold_out(
@@ -114,35 +96,3 @@ def hold_out(
         query_folds=np.where(target_Q >= 0, fold_K[target_Q], np.arange(len(made)) % 2),
         code_folds=fold_K,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class Calibrator:
-    """A logistic regression from a match's features to the chance that it is right."""
-
-    weights: tuple[float, ...] = (6.0, 8.0, 2.0, 2.0)
-    bias: float = -4.5
-    """The defaults stand in where nothing could be held out."""
-
-    @classmethod
-    def fit(cls, features: npt.NDArray[np.float64], right: npt.NDArray[np.bool_]) -> Calibrator:
-        """Learn from `features` (..., F) and whether each match was right (...)."""
-        flat, target = features.reshape(-1, features.shape[-1]), right.reshape(-1)
-        if target.all() or not target.any():
-            return cls()
-        model = LogisticRegression(C=10.0, max_iter=1000).fit(flat, target)
-        return cls(tuple(float(w) for w in model.coef_[0]), float(model.intercept_[0]))
-
-    def confidence(self, features: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Chance of being right, 0 to 1, of shape `features.shape[:-1]`."""
-        logits = features @ np.array(self.weights) + self.bias
-        return np.asarray(1 / (1 + np.exp(-np.clip(logits, -30, 30))))
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values."""
-        return {"weights": list(self.weights), "bias": self.bias}
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Calibrator:
-        """Read what `to_dict` gave."""
-        return cls(tuple(values["weights"]), values["bias"])

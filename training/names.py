@@ -49,18 +49,13 @@ def names_by_code(
     taxonomy: Taxonomy,
     codes: Iterable[str],
     synonyms: Mapping[str, Iterable[str]] | None = None,
-    *,
-    initials: bool = False,
 ) -> dict[str, tuple[str, ...]]:
     """Official names, their variants and the user's synonyms of every code, without repeats.
 
-    With `initials` also the abbreviations that only one of the codes could have: fit for comparing
-    names, not for searching text, where many are words ("WAS"). A code that the taxonomy does not
-    hold has only its synonyms.
+    A code that the taxonomy does not hold has only its synonyms.
     """
     extra = synonyms or {}
     table: dict[str, dict[str, str]] = {}
-    short: dict[str, set[str]] = {}
     for code in codes:
         official = taxonomy.names(code) if code in taxonomy else ()
         by_key = table.setdefault(code, {})
@@ -68,11 +63,6 @@ def names_by_code(
             for spelling in variants(name):
                 if key := fold_name(spelling):
                     by_key.setdefault(key, spelling)
-            for letters in abbreviations(name) if initials else ():
-                short.setdefault(letters, set()).add(code)
-    for letters, owners in short.items():
-        if len(owners) == 1:
-            table[next(iter(owners))].setdefault(fold_name(letters), letters)
     return {code: tuple(by_key.values()) for code, by_key in table.items()}
 
 

@@ -1,16 +1,16 @@
 """Diagnosis names to codes, with calibrated confidence (paper eq. 1).
 
-A name goes to the code whose official name, variant or user synonym is most similar. Similarity
-blends a SimCSE-trained layer over the frozen encoder with character TF-IDF; how much each counts
-is chosen on names held out from their own code, so characters decide alone where the encoder does
-not speak the script.
+A name goes to the code whose official names and user synonyms it resembles most: by a
+SimCSE-trained layer over the frozen encoder, by characters, and by what stands above the code in
+the tree; a ranker weighs them and may answer "no code". Short forms are read as the pool writes
+them out. What a coder has confirmed makes the ranker better (`refine`).
 
-Shapes: N names to map, M candidate names, K codes, D dimensions.
+Shapes: N names to map, M candidate names, K codes, C codes kept per name, D dimensions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -18,23 +18,29 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import csr_matrix
-from sklearn.feature_extraction.text import TfidfVectorizer
 
-from label_config.errors import ConfigError
+from label_config.errors import CheckpointError, ConfigError
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
+from training.abbreviations import Abbreviations
 from training.checkpoint import load_tensors, open_checkpoint, save_checkpoint, save_tensors
 from training.fold import fold_name
-from training.name_calibration import Calibrator, HeldOut, hold_out
+from training.name_calibration import HeldOut, hold_out
+from training.name_features import Characters, CodeTraits, Shortlist, shortlist
+from training.name_ranker import Ranker
 from training.names import names_by_code
 from training.simcse import SimCSEConfig, apply_layer, train_layer
 
 Floats = npt.NDArray[np.float32]
+Integers = npt.NDArray[np.int64]
 KIND = "names"
-_BLENDS = (0.0, 0.25, 0.5, 0.75, 0.9, 1.0)
 _STRENGTHS = (0.0, 0.5, 1.0)
-_ROWS_AT_ONCE = 1024
+_SHORTLIST = 50
+"""Codes per name that the ranker looks at."""
+_CELLS_AT_ONCE = 4_000_000
+_PRIOR_NAMES = 2000
+"""Names of the pool that show how common each code is."""
+_FEWEST_CONFIRMED, _CONFIRMED_PULL = 30, 0.1
 
 
 class NameEncoder(Protocol):
@@ -80,14 +86,6 @@ class NameMatch:
     candidates: tuple[tuple[str, float], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class _Top:
-    codes: npt.NDArray[np.int64]
-    """(N, C) indices into the mapper's codes, best first."""
-    features: npt.NDArray[np.float64]
-    """(N, C, 4): similarity, lead over the best other code, character similarity, same text."""
-
-
 class NameMapper:
     """Maps diagnosis names to the codes of one project."""
 
@@ -95,28 +93,35 @@ class NameMapper:
         self,
         codes: Sequence[str],
         names: Sequence[str],
-        owners_M: npt.NDArray[np.int64],
+        owners_M: Integers,
         encoder: NameEncoder,
         config: SimilarityConfig,
         *,
+        traits: CodeTraits,
         raw_MD: Floats | None = None,
     ) -> None:
-        """Use `fit` or `load`. `names` are the M candidate names, `owners_M` their code's index.
+        """Use `fit` or `load`. `names` are the M candidate names, `owners_M` their code's index,
+        which never falls.
 
         `raw_MD` are their embeddings, where they are known already.
         """
         self.codes, self.names, self.owners_M = tuple(codes), tuple(names), owners_M
         self.encoder, self.config = encoder, config
         self._keys = [fold_name(name) for name in names]
-        self._vectorizer = TfidfVectorizer(
-            analyzer="char_wb", ngram_range=(2, 5), sublinear_tf=True, dtype=np.float32
-        ).fit(self._keys)
-        self._chars = csr_matrix(self._vectorizer.transform(self._keys))
+        self._characters = Characters(self._keys)
+        self._traits = traits
+        titles = list(dict.fromkeys(traits.upper))
+        self._upper_U = np.array([titles.index(t) for t in traits.upper], dtype=np.int64)
+        self._upper_names = titles
         self._raw_MD = encoder.embed(self._keys) if raw_MD is None else raw_MD
+        self._raw_upper: Floats | None = None
         self._layer_DD: Floats = np.zeros((self._raw_MD.shape[1],) * 2, dtype=np.float32)
-        self._strength, self.blend = 0.0, 0.5
-        """Share of the encoder in the blend, 0 to 1; the rest is characters."""
-        self.calibrator = Calibrator()
+        self.strength = 0.0
+        """How much of the SimCSE layer counts, 0 to 1."""
+        self.abbreviations = Abbreviations()
+        self.ranker = Ranker()
+        self._log_prior_K: npt.NDArray[np.float64] = np.zeros(len(self.codes))
+        self._pool: list[str] = []
         self._known: dict[str, NameMatch] = {}
 
     @classmethod
@@ -136,22 +141,36 @@ class NameMapper:
         code has a name.
         """
         config = config or SimilarityConfig()
-        table = names_by_code(taxonomy, codes, synonyms, initials=True)
+        table = names_by_code(taxonomy, codes, synonyms)
         pairs = [(name, k) for k, code in enumerate(codes) for name in table[code]]
         if not pairs:
             raise ConfigError(f"the name mapper needed at least one named code, got {len(codes)}")
         owners = np.array([k for _, k in pairs], dtype=np.int64)
-        mapper = cls(codes, [name for name, _ in pairs], owners, encoder, config)
+        traits = CodeTraits.of(codes, taxonomy)
+        mapper = cls(codes, [name for name, _ in pairs], owners, encoder, config, traits=traits)
         mapper._train(names, hold_out(mapper.names, owners, taxonomy, codes, seed=config.seed))
         return mapper
+
+    def refine(self, names: Sequence[str], right: Sequence[Collection[str]]) -> None:
+        """Weigh and calibrate by names that a coder has confirmed; needs 30 to change anything.
+
+        `right` holds the codes that each name may have, none where no code fits.
+        """
+        rows = [i for i, name in enumerate(names) if fold_name(name)]
+        if len(rows) < _FEWEST_CONFIRMED:
+            return
+        keys, answers = [fold_name(names[i]) for i in rows], [right[i] for i in rows]
+        self._fit_ranker(keys, answers)
+        if self._pool:
+            self._learn_prior()
+            self._fit_ranker(keys, answers)  # calibrated to the codes' new frequencies
+        self._known = {}
 
     def map(self, names: Sequence[str]) -> list[NameMatch]:
         """The best code per name; equal names are looked up once."""
         keys = [fold_name(name) for name in names]
         new = [key for key in dict.fromkeys(keys) if key not in self._known]
-        for start in range(0, len(new), _ROWS_AT_ONCE):
-            part = new[start : start + _ROWS_AT_ONCE]
-            self._known.update(zip(part, self._match(part), strict=True))
+        self._known.update(zip(new, self._match(new), strict=True))
         return [self._known[key] for key in keys]
 
     def auto_label(self, emrs: Sequence[EMR]) -> list[Coding]:
@@ -201,15 +220,22 @@ class NameMapper:
             "codes": list(self.codes),
             "names": list(self.names),
             "owners": self.owners_M.tolist(),
-            "strength": self._strength,
-            "blend": self.blend,
-            "calibrator": self.calibrator.to_dict(),
+            "upper": list(self._upper_names),
+            "abbreviations": {k: list(v) for k, v in self.abbreviations.table.items()},
+            "strength": self.strength,
+            "ranker": self.ranker.to_dict(),
             "config": asdict(self.config),
         }
-        tensors = {
-            "layer_DD": torch.from_numpy(self._layer_DD),
-            "raw_MD": torch.from_numpy(self._raw_MD),
+        arrays = {
+            "layer_DD": self._layer_DD,
+            "raw_MD": self._raw_MD,
+            "raw_upper_D": self._upper_embeddings(),
+            "upper": self._upper_U,
+            "upper_owners": self._traits.upper_owners,
+            "kinds_K3": self._traits.kinds_K3,
+            "log_prior_K": self._log_prior_K,
         }
+        tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
         save_checkpoint(
             folder,
             kind=KIND,
@@ -219,52 +245,82 @@ class NameMapper:
 
     @classmethod
     def load(cls, folder: Path, encoder: NameEncoder) -> NameMapper:
-        """Read what `save` wrote. Raises CheckpointError for a missing or foreign folder."""
+        """Read what `save` wrote. Raises CheckpointError for a missing, damaged or foreign
+        folder.
+        """
         settings = open_checkpoint(folder, kind=KIND)
-        values = dict(settings["config"])
-        config = SimilarityConfig(**{**values, "simcse": SimCSEConfig(**values["simcse"])})
-        owners = np.array(settings["owners"], dtype=np.int64)
-        tensors = {n: t.numpy() for n, t in load_tensors(folder / "layer.safetensors").items()}
-        mapper = cls(
-            settings["codes"],
-            settings["names"],
-            owners,
-            encoder,
-            config,
-            raw_MD=tensors["raw_MD"],
-        )
-        mapper._layer_DD = tensors["layer_DD"]
-        mapper._strength, mapper.blend = settings["strength"], settings["blend"]
-        mapper.calibrator = Calibrator.from_dict(settings["calibrator"])
+        arrays = {n: t.numpy() for n, t in load_tensors(folder / "layer.safetensors").items()}
+        try:
+            values = dict(settings["config"])
+            mapper = cls(
+                settings["codes"],
+                settings["names"],
+                np.array(settings["owners"], dtype=np.int64),
+                encoder,
+                SimilarityConfig(**{**values, "simcse": SimCSEConfig(**values["simcse"])}),
+                traits=CodeTraits(
+                    tuple(settings["upper"][u] for u in arrays["upper"].tolist()),
+                    arrays["upper_owners"],
+                    arrays["kinds_K3"],
+                ),
+                raw_MD=arrays["raw_MD"],
+            )
+            mapper._layer_DD, mapper._raw_upper = arrays["layer_DD"], arrays["raw_upper_D"]
+            mapper._log_prior_K = arrays["log_prior_K"]
+            mapper.strength = settings["strength"]
+            mapper.abbreviations = Abbreviations(settings["abbreviations"])
+            mapper.ranker = Ranker.from_dict(settings["ranker"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(f"{folder} does not fit this version: {error}") from None
         return mapper
 
     # -- training -----------------------------------------------------------------------------
 
     def _train(self, pool: Sequence[str], held_out: HeldOut) -> None:
-        """Choose blend and strength by two-fold crossing over codes, calibrate, train on all."""
+        """Choose the layer's strength and fit the ranker by two-fold crossing over codes; then
+        train the layer on all.
+        """
+        self.abbreviations = Abbreviations.learn(pool, self.names)
         pool_keys = list(dict.fromkeys(filter(None, (fold_name(name) for name in pool))))
-        if len(pool_keys) > self.config.max_pool_names:
-            rng = np.random.default_rng(self.config.seed)
-            chosen = rng.choice(len(pool_keys), self.config.max_pool_names, replace=False)
-            pool_keys = [pool_keys[i] for i in sorted(chosen)]
+        pool_keys = self._drawn(pool_keys, self.config.max_pool_names)
+        self._pool = self._drawn(pool_keys, _PRIOR_NAMES)
         pool_ND = self.encoder.embed(pool_keys) if pool_keys else self._raw_MD[:0]
-        queries_ND = self.encoder.embed([fold_name(q) for q in held_out.queries])
-        chars_QM = self._chars_similarity([fold_name(q) for q in held_out.queries])
+        queries = [fold_name(q) for q in held_out.queries]
+        queries_ND, characters_QM = (
+            self.encoder.embed(queries),
+            self._characters.similarity(queries),
+        )
         layers = [self._layer(pool_ND, held_out.code_folds != fold) for fold in (0, 1)]
-        similarities = {}
+        encoded = {}
         for strength in _STRENGTHS:
-            encoded_QM = np.empty_like(chars_QM)
+            encoded[strength] = np.empty_like(characters_QM)
             for fold, layer in enumerate(layers):
                 rows = held_out.query_folds == fold
                 moved = apply_layer(queries_ND[rows], layer, strength)
-                encoded_QM[rows] = moved @ apply_layer(self._raw_MD, layer, strength).T
-            for blend in _BLENDS:
-                similarities[strength, blend] = blend * encoded_QM + (1 - blend) * chars_QM
-        self._strength, self.blend = held_out.best(similarities, self.owners_M)
-        similarity_QM = held_out.mask(similarities[self._strength, self.blend])
-        top = self._top(similarity_QM, held_out.mask(chars_QM))
-        self.calibrator = Calibrator.fit(top.features, held_out.right(top.codes))
+                encoded[strength][rows] = moved @ apply_layer(self._raw_MD, layer, strength).T
+        both = {s: encoded_QM + characters_QM for s, encoded_QM in encoded.items()}
+        self.strength = held_out.best(both, self.owners_M)
+        found = shortlist(
+            encoded[self.strength],
+            characters_QM,
+            (queries_ND @ self._upper_embeddings().T)[:, self._upper_U],
+            self.owners_M,
+            self._traits,
+            self._log_prior_K,
+            size=_SHORTLIST,
+            hidden=held_out.hidden,
+        )
+        right_QC = held_out.right(found.codes_NC)
+        usable = right_QC.any(axis=1) | (held_out.targets < 0)
+        self.ranker = Ranker.fit(found.features_NCF[usable], right_QC[usable])
         self._layer_DD = self._layer(pool_ND, np.ones(len(self.codes), dtype=bool))
+        self._learn_prior()
+
+    def _drawn(self, names: list[str], most: int) -> list[str]:
+        if len(names) <= most:
+            return names
+        chosen = np.random.default_rng(self.config.seed).choice(len(names), most, replace=False)
+        return [names[i] for i in sorted(chosen)]
 
     def _layer(self, pool_ND: Floats, trained_K: npt.NDArray[np.bool_]) -> Floats:
         """SimCSE over the pool's names and the names of the codes in `trained_K`."""
@@ -280,44 +336,76 @@ class NameMapper:
             embeddings, pairs, groups, config=self.config.simcse, seed=self.config.seed
         )
 
+    def _fit_ranker(self, keys: Sequence[str], right: Sequence[Collection[str]]) -> None:
+        """Learn from names whose codes are known, as far as they are on the short list."""
+        found = self._shortlist(keys)
+        right_NC = np.array(
+            [
+                [self.codes[k] in answer for k in codes]
+                for answer, codes in zip(right, found.codes_NC, strict=True)
+            ]
+        )
+        known = set(self.codes)
+        outside = np.array([known.isdisjoint(answer) for answer in right])
+        usable = right_NC.any(axis=1) | outside
+        self.ranker = Ranker.fit(found.features_NCF[usable], right_NC[usable], pull=_CONFIRMED_PULL)
+
+    def _learn_prior(self) -> None:
+        """How common each code is, from the pool's names; unchanged where there is no pool."""
+        if self._pool:
+            found = self._shortlist(self._pool)
+            self._log_prior_K = self.ranker.code_prior(
+                found.features_NCF, found.codes_NC, len(self.codes)
+            )
+
     # -- comparing ----------------------------------------------------------------------------
 
     def _match(self, keys: Sequence[str]) -> list[NameMatch]:
-        chars_NM = self._chars_similarity(keys)
-        similarity_NM: Floats = np.float32(1 - self.blend) * chars_NM
-        if self.blend > 0:
-            moved_ND = apply_layer(self.encoder.embed(keys), self._layer_DD, self._strength)
-            own_MD = apply_layer(self._raw_MD, self._layer_DD, self._strength)
-            similarity_NM += self.blend * (moved_ND @ own_MD.T)
-        top = self._top(similarity_NM, chars_NM)
-        confidence_NC = self.calibrator.confidence(top.features)
+        if not keys:
+            return []
+        found = self._shortlist(keys)
+        probs_NC = self.ranker.probs(found.features_NCF)[:, :-1]
+        order_NC = np.argsort(-probs_NC, axis=1, kind="stable")[:, : self.config.candidates]
         matches = []
-        for key, codes_C, confidence_C in zip(keys, top.codes, confidence_NC, strict=True):
-            falling_C = np.minimum.accumulate(confidence_C)
-            ranked = [(self.codes[k], float(p)) for k, p in zip(codes_C, falling_C, strict=True)]
+        for n, key in enumerate(keys):
+            ranked = [
+                (self.codes[found.codes_NC[n, c]], float(probs_NC[n, c])) for c in order_NC[n]
+            ]
             best, confidence = ranked[0]
             sure = bool(key) and confidence >= self.config.no_code_below
             matches.append(NameMatch(best if sure else None, confidence, tuple(ranked)))
         return matches
 
-    def _chars_similarity(self, keys: Sequence[str]) -> Floats:
-        product = csr_matrix(self._vectorizer.transform(keys)) @ self._chars.T
-        return np.asarray(product.toarray(), dtype=np.float32)
-
-    def _top(self, similarity_NM: Floats, chars_NM: Floats) -> _Top:
-        """The best C codes per row, and what the calibrator sees of each."""
-        best_NK = np.full((len(similarity_NM), len(self.codes)), -1.0, dtype=np.float32)
-        chars_NK = np.zeros_like(best_NK)
-        for m, k in enumerate(self.owners_M):
-            np.maximum(best_NK[:, k], similarity_NM[:, m], out=best_NK[:, k])
-            np.maximum(chars_NK[:, k], chars_NM[:, m], out=chars_NK[:, k])
-        C = min(self.config.candidates, len(self.codes))
-        codes_NC = np.argsort(-best_NK, axis=1, kind="stable")[:, :C]
-        score_NC = np.take_along_axis(best_NK, codes_NC, axis=1)
-        rival_NC = np.repeat(score_NC[:, :1], C, axis=1)
-        rival_NC[:, 0] = score_NC[:, 1] if C > 1 else 0.0
-        chars_NC = np.take_along_axis(chars_NK, codes_NC, axis=1)
-        features = np.stack(
-            [score_NC, score_NC - rival_NC, chars_NC, chars_NC > 0.999], axis=-1, dtype=np.float64
+    def _shortlist(self, keys: Sequence[str]) -> Shortlist:
+        """The candidates of folded names, some at a time to bound the memory."""
+        step = max(16, _CELLS_AT_ONCE // max(1, len(self._keys)))
+        own_MD = apply_layer(self._raw_MD, self._layer_DD, self.strength)
+        parts = []
+        for start in range(0, len(keys), step):
+            readings = [self.abbreviations.readings(key) for key in keys[start : start + step]]
+            flat = [reading for several in readings for reading in several]
+            first = np.cumsum([0, *map(len, readings[:-1])])
+            raw_ND = self.encoder.embed(flat)
+            encoded_NM = apply_layer(raw_ND, self._layer_DD, self.strength) @ own_MD.T
+            upper_NU = (raw_ND @ self._upper_embeddings().T)[:, self._upper_U]
+            parts.append(
+                shortlist(
+                    np.maximum.reduceat(encoded_NM, first, axis=0),
+                    np.maximum.reduceat(self._characters.similarity(flat), first, axis=0),
+                    np.maximum.reduceat(upper_NU, first, axis=0),
+                    self.owners_M,
+                    self._traits,
+                    self._log_prior_K,
+                    size=_SHORTLIST,
+                )
+            )
+        return Shortlist(
+            np.concatenate([part.codes_NC for part in parts]),
+            np.concatenate([part.features_NCF for part in parts]),
         )
-        return _Top(codes_NC, features)
+
+    def _upper_embeddings(self) -> Floats:
+        """The titles above the codes, encoded when first needed."""
+        if self._raw_upper is None:
+            self._raw_upper = self.encoder.embed(self._upper_names)
+        return self._raw_upper

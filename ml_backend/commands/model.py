@@ -1,4 +1,4 @@
-"""Commands on models: auto-label, train, evaluate, models."""
+"""Commands on models: auto-label, train, evaluate, audit-codes, models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ import typer
 from ml_backend import table
 from ml_backend.commands.options import JsonOption, WorkspaceArgument, progress_bar
 
-models = typer.Typer(help="List, promote and roll back model versions.", no_args_is_help=True)
+models = typer.Typer(
+    help="List, compare, promote and roll back model versions.", no_args_is_help=True
+)
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,6 +20,7 @@ def add_to(app: typer.Typer) -> None:
     app.command("auto-label", rich_help_panel="Models")(auto_label)
     app.command("train", rich_help_panel="Models")(train)
     app.command("evaluate", rich_help_panel="Models")(evaluate)
+    app.command("audit-codes", rich_help_panel="Models")(audit_codes)
     app.add_typer(models, name="models", rich_help_panel="Models")
 
 
@@ -45,6 +48,52 @@ def train(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
         trained = steps.train_model(Workspace(workspace), progress=progress)
     row = {"version": trained.version.version, "serves": trained.promoted}
     table.show("trained", [{**row, **trained.version.validation}], json_file)
+
+
+def audit_codes(
+    workspace: WorkspaceArgument,
+    noisy: Annotated[
+        bool, typer.Option("--noisy", help="Audit the automatic codes instead of the coders'.")
+    ] = False,
+    least: Annotated[
+        float, typer.Option(min=0, max=1, help="Leave out findings less sure than this.")
+    ] = 0.3,
+    most: Annotated[int, typer.Option(min=1, help="Findings at most.")] = 100,
+    json_file: JsonOption = None,
+) -> None:
+    """Rank codes that are probably missing, wrong, vague or extra, each with the text for it.
+
+    Every EMR is judged by members that learned from the others; nothing is changed.
+    """
+    from ml_backend.workspace import Workspace
+    from training.auditor import AuditConfig, audit
+
+    opened = Workspace(workspace)
+    emrs = {emr.emr_id: emr for emr in opened.read_pool()}
+    with progress_bar() as progress:
+        found = audit(
+            list(emrs.values()),
+            opened.read_noisy() if noisy else opened.read_clean(),
+            taxonomy=opened.taxonomy,
+            codes=opened.config.codes,
+            config=AuditConfig(least=least, most=most),
+            progress=progress,
+        )
+    rows = [
+        {
+            "emr_id": finding.emr_id,
+            "kind": finding.kind,
+            "code": finding.code,
+            "score": round(finding.score, 3),
+            "instead": finding.instead,
+            "text": "; ".join(
+                emrs[finding.emr_id].text_of(span.section)[span.start : span.end]
+                for span in finding.evidence
+            ),
+        }
+        for finding in found
+    ]
+    table.show(f"{len(rows)} codes to look at", rows, json_file)
 
 
 def evaluate(
@@ -77,6 +126,26 @@ def list_models(workspace: WorkspaceArgument, json_file: JsonOption = None) -> N
         for v in registry.versions()
     ]
     table.show("model versions", rows, json_file)
+
+
+@models.command()
+def compare(
+    workspace: WorkspaceArgument,
+    first: Annotated[str, typer.Argument(help="A version.")],
+    second: Annotated[str, typer.Argument(help="Another one.")],
+    json_file: JsonOption = None,
+) -> None:
+    """Show two versions' validation side by side; each was measured on its own clean EMRs."""
+    from ml_backend.registry import Registry
+    from ml_backend.workspace import Workspace
+
+    registry = Registry(Workspace(workspace).models_folder)
+    one, two = registry[first], registry[second]
+    rows = [
+        {"score": name, first: one.validation.get(name), second: two.validation.get(name)}
+        for name in dict.fromkeys([*one.validation, *two.validation])
+    ]
+    table.show(f"{first} and {second}", rows, json_file)
 
 
 @models.command()

@@ -32,18 +32,6 @@ def test_synonyms_join_the_official_names_without_repeats() -> None:
     assert table == {"I10": ("Hypertension", "HTA"), "X1": ("Xe",)}
 
 
-def test_an_abbreviation_counts_only_where_one_code_could_have_it_and_only_when_asked() -> None:
-    titles = {"A": "Wiskott Aldrich syndrome type", "B": "Red blood fever", "C": "Rare bone fever"}
-    entries = [CodeEntry(code, title, None, "category") for code, title in titles.items()]
-    taxonomy = Taxonomy("t", entries)
-    assert names_by_code(taxonomy, titles, {"B": ["RBF"]}, initials=True) == {
-        "A": ("Wiskott Aldrich syndrome type", "WAST"),
-        "B": ("Red blood fever", "RBF"),
-        "C": ("Rare bone fever",),
-    }
-    assert names_by_code(taxonomy, ["A"]) == {"A": ("Wiskott Aldrich syndrome type",)}
-
-
 def test_an_abbreviation_may_leave_out_what_kind_of_thing_it_is() -> None:
     assert abbreviations("Von Hippel-Lindau syndrome") == {"VHLS", "VHL"}
     assert abbreviations("Pneumonia") == set()

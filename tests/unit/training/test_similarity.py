@@ -21,6 +21,7 @@ ENTRIES = {
     "H25.9": ("Senile cataract", ()),
 }
 CODES = ["E11.9", "I10", "J18.9", "K35.8"]
+TITLES = {ENTRIES[code][0]: code for code in CODES}
 
 
 class LetterEncoder:
@@ -112,7 +113,6 @@ def test_characters_decide_alone_where_the_encoder_is_blind() -> None:
     titles = {"E11": "2型糖尿病", "I10": "原发性高血压", "J18": "肺炎", "K35": "急性阑尾炎"}
     taxonomy = Taxonomy("zh", [CodeEntry(c, t, None, "category") for c, t in titles.items()])
     mapper = NameMapper.fit(["高血压病"], taxonomy, list(titles), Blind())
-    assert mapper.blend < 1
     matches = mapper.map(["高血压", "糖尿病", "急性阑尾炎"])
     assert [m.candidates[0][0] for m in matches] == ["I10", "E11", "K35"]
 
@@ -126,6 +126,24 @@ def test_a_saved_mapper_says_the_same(
     names = ["pneumonia", "blood pressure", "appendix", "cataract"]
     assert loaded.map(names) == mapper.map(names)
     assert loaded.config == mapper.config
+
+
+def test_a_short_form_is_read_as_the_pool_writes_it_out(taxonomy: Taxonomy) -> None:
+    pool = ["severe CAP", "CAP", "community acquired pneumonia", "Essential hypertension"]
+    mapper = NameMapper.fit(pool, taxonomy, CODES, LetterEncoder())
+    assert mapper.abbreviations.readings("CAP") == ("cap", "community acquired pneumonia")
+    assert [m.code for m in mapper.map(["CAP", "severe cap"])] == ["J18.9", "J18.9"]
+
+
+def test_confirmed_names_teach_which_codes_the_words_mean(taxonomy: Taxonomy) -> None:
+    mapper = NameMapper.fit([], taxonomy, CODES, LetterEncoder())
+    names = [f"Fracture of the {part} bone" for part in "abcdefghijklmnopqrstuvwxyz"] * 2
+    before = mapper.map(["fracture of the hip bone"])[0].confidence
+    mapper.refine(names[:20], [()] * 20)
+    assert mapper.map(["fracture of the hip bone"])[0].confidence == before  # too few
+    mapper.refine([*names, *TITLES], [()] * len(names) + [{c} for c in TITLES.values()])
+    assert mapper.map(["fracture of the hip bone"])[0].confidence < before
+    assert [m.code for m in mapper.map(list(TITLES))] == list(TITLES.values())
 
 
 def test_a_foreign_folder_is_refused(tmp_path: Path, tiny_encoder: Encoder) -> None:

@@ -1,0 +1,370 @@
+"""Experiment: how often a diagnosis name finds its code, and how far its confidence holds."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from label_config.errors import ConfigError, DataError
+from label_config.measured import Measured, Progress, goal
+from label_config.taxonomy import Taxonomy
+from simulator.hospital import Hospital
+from simulator.knowledge import load_pack
+from training.encoder import Encoder
+from training.evaluate import calibration_error
+from training.fold import fold_name
+from training.name_features import Characters, best_per_code
+from training.names import names_by_code
+from training.simcse import SimCSEConfig
+from training.similarity import NameMapper, NameMatch, SimilarityConfig
+
+Bools = npt.NDArray[np.bool_]
+SHOWN = ("names", "codes", "method", "acc1", "acc5", "ece", "no_code")
+NCBI_CODES = 716
+"""Codes of the NCBI names, filled up with other codes of the Disease Ontology."""
+INDEX_CODES, INDEX_PHRASES = 600, 900
+"""The codes with most phrases in the alphabetic index, and phrases drawn from theirs."""
+HOSPITAL_CODES, HOSPITAL_EMRS = 100, 400
+SPANISH_SHARE = 0.7
+"""Of the Spanish mentions, those that are known as names; the others are mapped."""
+OUTSIDE = 0.2
+"""Share of codes taken out of the candidates, so that their names fit nothing."""
+CHARACTERS, ENCODER, SHIPPED, CONFIRMED = "characters", "encoder", "ours", "ours, half confirmed"
+NO_SIMCSE, INDEXED = "ours, no SimCSE", "ours, half confirmed, with index"
+KNOWN = "ours, half known as names"
+NCBI, INDEX, SIMULATED, SPANISH = "NCBI", "index phrases", "simulated", "CodiEsp ES"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """Names, the codes that each may have, and the candidates."""
+
+    title: str
+    names: Sequence[str]
+    right: Sequence[Collection[str]]
+    codes: Sequence[str]
+    synonyms: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    times: Sequence[int] = ()
+    """How often each name is asked for; once each if empty."""
+
+    def asked(self, rows: Sequence[int]) -> tuple[list[str], list[Collection[str]]]:
+        """The names in `rows` as often as they are asked for, and their right codes."""
+        times = self.times or [1] * len(self.names)
+        again = [i for i in rows for _ in range(times[i])]
+        return [self.names[i] for i in again], [self.right[i] for i in again]
+
+
+class RememberingEncoder:
+    """Encodes each text once in the whole experiment, and fits each mapper once."""
+
+    def __init__(self, encoder: Encoder) -> None:
+        self._encoder = encoder
+        self._rows: dict[str, npt.NDArray[np.float32]] = {}
+        self.fitted: dict[str, NameMapper] = {}
+
+    def embed(self, texts: Sequence[str], /) -> npt.NDArray[np.float32]:
+        """Return float32 of shape (N, D)."""
+        new = [text for text in dict.fromkeys(texts) if text not in self._rows]
+        self._rows.update(zip(new, self._encoder.embed(new), strict=True))
+        rows = [self._rows[text] for text in texts]
+        return np.stack(rows) if rows else np.zeros((0, self._encoder.dim), np.float32)
+
+
+def run(
+    quick: bool,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+    data: Path | None = None,
+) -> Measured:
+    """Map names by several methods; what is tuned is tuned on one half and told of the other.
+
+    Args:
+        quick: One seed and only the NCBI and the simulated names.
+        seeds: One split per seed.
+        progress: Called after each task of each seed.
+        data: Folder with norm_ncbi_disease_en.tsv, informal_names_icd10cm_en.tsv and
+            norm_codiesp_es.tsv; without it only the simulated names are mapped.
+    """
+    seeds = tuple(seeds)[:1] if quick else tuple(seeds)
+    taxonomy, encoder = Taxonomy.icd10cm(), RememberingEncoder(Encoder.load())
+    kinds = [SIMULATED] if data is None else [NCBI, SIMULATED]
+    kinds += [] if data is None or quick else [INDEX, SPANISH]
+    files = {} if data is None else read_files(data)
+    rows: list[dict[str, Any]] = []
+    digest = hashlib.sha256()
+    cells = [(kind, seed) for kind in kinds for seed in seeds]
+    for done, (kind, seed) in enumerate(cells, start=1):
+        task = TASKS[kind](files, taxonomy, seed)
+        digest.update("\n".join([*task.names, *task.codes]).encode())
+        about = {"names": kind, "codes": len(task.codes), "seed": seed}
+        measured = judge(task, taxonomy, encoder, seed, lean=quick or kind == SPANISH)
+        if kind == NCBI:
+            index = {c: files["index"][c] for c in task.codes if c in files["index"]}
+            if not quick:
+                measured.append(indexed(replace(task, synonyms=index), taxonomy, encoder, seed))
+            measured.append(abstaining(task, taxonomy, encoder, seed))
+        rows += [about | row for row in measured]
+        if progress is not None:
+            progress(done, len(cells))
+    return Measured(rows, goals(rows), seeds, digest.hexdigest()[:16], shown=SHOWN)
+
+
+# -- the tasks --------------------------------------------------------------------------------
+
+
+def ncbi_task(files: Mapping[str, Any], taxonomy: Taxonomy, seed: int) -> Task:
+    """Disease names from abstracts of biomedical papers."""
+    right: dict[str, set[str]] = {}
+    written: dict[str, str] = {}
+    for _, name, codes in files["ncbi"]:
+        key = fold_name(name)
+        written.setdefault(key, name)
+        right.setdefault(key, set()).update(codes.split("|"))
+    gold = {code for codes in right.values() for code in codes}
+    others = sorted(set(files["doid"]) - gold)
+    count = min(max(0, NCBI_CODES - len(gold)), len(others))
+    drawn = np.random.default_rng(0).choice(others, count, replace=False).tolist()
+    return Task(NCBI, list(written.values()), list(right.values()), sorted({*gold, *drawn}))
+
+
+def index_task(files: Mapping[str, Any], taxonomy: Taxonomy, seed: int) -> Task:
+    """Phrases of the alphabetic index; the candidates have their titles and inclusion terms."""
+    phrases = files["index"]
+    codes = sorted(sorted(phrases, key=lambda c: (-len(phrases[c]), c))[:INDEX_CODES])
+    pairs = sorted({(fold_name(phrase), code) for code in codes for phrase in phrases[code]})
+    rng = np.random.default_rng(seed)
+    drawn = sorted(rng.choice(len(pairs), min(INDEX_PHRASES, len(pairs)), replace=False))
+    return Task(INDEX, [pairs[i][0] for i in drawn], [{pairs[i][1]} for i in drawn], codes)
+
+
+def simulated_task(files: Mapping[str, Any], taxonomy: Taxonomy, seed: int) -> Task:
+    """The names in the diagnosis lists of the stand-in hospital, each as often as it stands there;
+    a name that stands for two codes of the set is right with either.
+    """
+    hospital = Hospital(load_pack("en"), codes=HOSPITAL_CODES, seed=seed)
+    right: dict[str, set[str]] = {}
+    times: Counter[str] = Counter()
+    for simulated in hospital.emrs(HOSPITAL_EMRS):
+        for diagnosis, code in zip(simulated.emr.diagnoses, simulated.gold.codes, strict=True):
+            right.setdefault(diagnosis.name, set()).add(code)
+            times[diagnosis.name] += 1
+    return Task(
+        SIMULATED,
+        list(right),
+        list(right.values()),
+        sorted(hospital.codes),
+        times=[times[name] for name in right],
+    )
+
+
+def spanish_task(files: Mapping[str, Any], taxonomy: Taxonomy, seed: int) -> Task:
+    """What Spanish coders marked; most mentions serve as names of their codes, as in a project
+    that has been coded for a while.
+    """
+    right: dict[str, set[str]] = {}
+    for _, name, code in files["spanish"]:
+        right.setdefault(fold_name(name), set()).add(code)
+    names = sorted(right)
+    order = np.random.default_rng(seed).permutation(len(names))
+    cut = int(SPANISH_SHARE * len(names))
+    known: dict[str, list[str]] = {}
+    for i in order[:cut]:
+        for code in sorted(right[names[i]]):
+            known.setdefault(code, []).append(names[i])
+    asked = [names[i] for i in order[cut:]]
+    return Task(SPANISH, asked, [right[name] for name in asked], sorted(known), known)
+
+
+TASKS = {NCBI: ncbi_task, INDEX: index_task, SIMULATED: simulated_task, SPANISH: spanish_task}
+
+
+# -- the methods ------------------------------------------------------------------------------
+
+
+def judge(
+    task: Task, taxonomy: Taxonomy, encoder: RememberingEncoder, seed: int, *, lean: bool
+) -> list[dict[str, Any]]:
+    """Rows of all methods on the half of the names that nothing was tuned on."""
+    tuned, told = halves(len(task.names), seed)
+    asked, right = task.asked(told)
+    rows = baseline_rows(task, asked, right, taxonomy, encoder)
+    mapper = fit(task, taxonomy, encoder)
+    rows.append({"method": SHIPPED, **figures(mapper.map(asked), right)})
+    confirmed = refined(mapper, task, tuned)
+    rows.append({"method": CONFIRMED, **figures(confirmed.map(asked), right)})
+    if not lean:
+        plain = SimilarityConfig(simcse=SimCSEConfig(epochs=0))
+        without = fit(task, taxonomy, encoder, plain)
+        rows.append({"method": NO_SIMCSE, **figures(without.map(asked), right)})
+        own: dict[str, list[str]] = {}
+        for i in tuned:
+            for code in sorted(task.right[i]):
+                own.setdefault(code, []).append(task.names[i])
+        knowing = fit(replace(task, synonyms=own), taxonomy, encoder)
+        rows.append({"method": KNOWN, **figures(knowing.map(asked), right)})
+    return rows
+
+
+def indexed(
+    task: Task, taxonomy: Taxonomy, encoder: RememberingEncoder, seed: int
+) -> dict[str, Any]:
+    """The alphabetic index as a table of synonyms."""
+    tuned, told = halves(len(task.names), seed)
+    mapper = refined(fit(task, taxonomy, encoder), task, tuned)
+    asked, right = task.asked(told)
+    return {"method": INDEXED, **figures(mapper.map(asked), right)}
+
+
+def abstaining(
+    task: Task, taxonomy: Taxonomy, encoder: RememberingEncoder, seed: int
+) -> dict[str, Any]:
+    """Accuracy where a share of the codes is no candidate: their names must get no code."""
+    rng = np.random.default_rng(seed)
+    codes = [code for code in task.codes if rng.random() >= OUTSIDE]
+    left = replace(task, codes=codes, right=[set(codes) & set(right) for right in task.right])
+    tuned, told = halves(len(task.names), seed)
+    mapper = refined(fit(left, taxonomy, encoder), left, tuned)
+    asked, right = left.asked(told)
+    matches = mapper.map(asked)
+    outside = [match.code is None for match, codes in zip(matches, right, strict=True) if not codes]
+    inside = [match.code is None for match, codes in zip(matches, right, strict=True) if codes]
+    row = {"method": f"{CONFIRMED}, {OUTSIDE:.0%} outside", **figures(matches, right)}
+    return row | {"no_code": mean(outside), "wrongly_no_code": mean(inside)}
+
+
+def fit(
+    task: Task,
+    taxonomy: Taxonomy,
+    encoder: RememberingEncoder,
+    config: SimilarityConfig | None = None,
+) -> NameMapper:
+    """A mapper that has seen the names, and none of their codes; never the same object twice."""
+    known = [f"{code} {name}" for code, names in task.synonyms.items() for name in names]
+    lines = "\n".join([repr(config), *task.names, *task.codes, *known])
+    key = hashlib.sha256(lines.encode()).hexdigest()
+    if key not in encoder.fitted:
+        encoder.fitted[key] = NameMapper.fit(
+            task.names, taxonomy, task.codes, encoder, config=config, synonyms=task.synonyms
+        )
+    return copy.copy(encoder.fitted[key])
+
+
+def refined(mapper: NameMapper, task: Task, rows: Sequence[int]) -> NameMapper:
+    """A copy that knows the codes of the names in `rows`."""
+    other = copy.copy(mapper)
+    other.refine([task.names[i] for i in rows], [task.right[i] for i in rows])
+    return other
+
+
+def baseline_rows(
+    task: Task,
+    asked: Sequence[str],
+    right: Sequence[Collection[str]],
+    taxonomy: Taxonomy,
+    encoder: RememberingEncoder,
+) -> list[dict[str, Any]]:
+    """The nearest official name by character TF-IDF, and by the encoder as it comes."""
+    table = names_by_code(taxonomy, task.codes, task.synonyms)
+    pairs = [(fold_name(n), k) for k, code in enumerate(task.codes) for n in table[code]]
+    keys, owners = [key for key, _ in pairs], np.array([k for _, k in pairs])
+    queries = [fold_name(name) for name in asked]
+    found = {
+        CHARACTERS: Characters(keys).similarity(queries),
+        ENCODER: encoder.embed(queries) @ encoder.embed(keys).T,
+    }
+    rows = []
+    for method, similarity_NM in found.items():
+        best_NK = best_per_code(similarity_NM, owners, len(task.codes))
+        order = np.argsort(-best_NK, axis=1, kind="stable")[:, :5]
+        ranked = [[task.codes[k] for k in line] for line in order]
+        rows.append({"method": method, **accuracy(ranked, right)})
+    return rows
+
+
+# -- the figures ------------------------------------------------------------------------------
+
+
+def halves(n: int, seed: int) -> tuple[list[int], list[int]]:
+    """Two random halves of n rows."""
+    order = np.random.default_rng(seed).permutation(n)
+    return sorted(order[: n // 2].tolist()), sorted(order[n // 2 :].tolist())
+
+
+def figures(matches: Sequence[NameMatch], right: Sequence[Collection[str]]) -> dict[str, float]:
+    """Accuracy, calibration error of the best code, and the share without a code."""
+    best = [match.candidates[0] for match in matches]
+    hit = np.array([[code in codes] for (code, _), codes in zip(best, right, strict=True)])
+    sure = np.array([[confidence] for _, confidence in best])
+    ranked = [[code for code, _ in match.candidates] for match in matches]
+    return accuracy(ranked, right) | {"ece": round(calibration_error(sure, hit), 4)}
+
+
+def accuracy(ranked: Sequence[Sequence[str]], right: Sequence[Collection[str]]) -> dict[str, float]:
+    """Share of the names that have a code whose first, or first five, hold a right one."""
+    rows = [(r, c) for r, c in zip(ranked, right, strict=True) if c]
+    return {
+        "acc1": mean([r[0] in c for r, c in rows]),
+        "acc5": mean([bool(set(r[:5]) & set(c)) for r, c in rows]),
+    }
+
+
+def mean(values: Sequence[bool]) -> float:
+    """The share that is true; nan of nothing."""
+    return round(float(np.mean(values)), 4) if values else float("nan")
+
+
+def goals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Medians over splits; a goal whose names were not mapped has value nan."""
+
+    def median(names: str, method: str, column: str) -> float:
+        values = [r[column] for r in rows if r["names"] == names and r["method"] == method]
+        return float(np.median(values)) if values else float("nan")
+
+    wanted = [
+        goal("ncbi_acc1", ">= 0.72", median(NCBI, CONFIRMED, "acc1")),
+        goal("ncbi_ece", "<= 0.05", median(NCBI, CONFIRMED, "ece")),
+        goal("index_acc1", ">= 0.6", median(INDEX, CONFIRMED, "acc1")),
+        goal("index_ece", "<= 0.05", median(INDEX, CONFIRMED, "ece")),
+        goal("simulated_acc1", ">= 0.9", median(SIMULATED, SHIPPED, "acc1")),
+    ]
+    mapped = {row["names"] for row in rows}
+    of = {"ncbi": NCBI, "index": INDEX, "simulated": SIMULATED}
+    return [g for g in wanted if of[g["id"].split("_")[0]] in mapped]
+
+
+def read_files(folder: Path) -> dict[str, Any]:
+    """The three tables. Raises ConfigError for a path that is no folder, DataError for a table
+    that is missing or broken.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"the names experiment needed a folder of tables, got {folder}")
+    informal = _table(folder / "informal_names_icd10cm_en.tsv")
+    index: dict[str, list[str]] = {}
+    for code, kind, name in informal:
+        if kind == "index":
+            index.setdefault(code, []).append(name)
+    return {
+        "ncbi": _table(folder / "norm_ncbi_disease_en.tsv"),
+        "spanish": _table(folder / "norm_codiesp_es.tsv"),
+        "index": index,
+        "doid": sorted({code for code, kind, _ in informal if kind == "doid"}),
+    }
+
+
+def _table(path: Path) -> list[tuple[str, ...]]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    rows = [tuple(line.split("\t")) for line in lines if line]
+    if any(len(row) != 3 for row in rows):
+        raise DataError(f"{path} must have three columns, parted by tabs")
+    return rows

@@ -1,0 +1,380 @@
+"""Experiment: what wrong training codes cost, how much is mended, and which errors are found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.metrics import average_precision_score
+
+from label_config.errors import DataError
+from label_config.measured import Measured, Progress, goal
+from label_config.record import EMR, Coding, EvidenceSpan
+from label_config.taxonomy import Taxonomy
+from simulator.hospital import Hospital
+from simulator.knowledge import load_pack
+from training.auditor import KINDS, Kind, findings
+from training.encoder import Encoder
+from training.evaluate import counts_figures
+from training.label_noise import Mended, mend
+from training.lexicon import Lexicon
+from training.out_of_fold import targets
+from training.sparse import SparseModel
+from training.thresholds import best_threshold
+from training.zero_shot import ZeroShot
+
+Floats = npt.NDArray[np.float64]
+RATES = (0.0, 0.1, 0.3, 0.5)
+QUICK_RATES = (0.0, 0.3)
+SHARES = {"missing": 0.4, "wrong": 0.3, "vague": 0.3}
+"""Of the spoilt codes; as in a national survey of 2020 (12, 9 and 9 of 30 %)."""
+EXTRA = 0.15
+"""Unrelated codes added, per spoilt code."""
+TOP = 50
+SIMULATED_EMRS, HELD = 600, 60
+"""EMRs of the stand-in hospital; clean EMRs that set the threshold of every method."""
+TRAINED = 0.7
+RARE_EMRS = 100
+"""EMRs on which rare codes are looked for, and how much zero-shot scores count beside others."""
+ZERO_SHOT_SHARE = 0.5
+BANDS = ((0, 0), (1, 4), (5, 19), (20, 10_000))
+"""Training EMRs per code."""
+SHOWN = (
+    *("data", "noise", "method", "micro_f1", "cost"),
+    *(f"ap_{kind}" for kind in KINDS),
+    *(f"recall15_{low}_{high}" for low, high in BANDS),
+)
+L1, L1_LEXICON, OURS = "L1", "L1 + lexicon", "L1 + lexicon, mended"
+SECTION = "Text"
+
+
+@dataclass(frozen=True, slots=True)
+class Corpus:
+    """Coded EMRs and the codes in question."""
+
+    name: str
+    emrs: list[EMR]
+    codings: list[Coding]
+    codes: tuple[str, ...]
+
+    def part(self, rows: Sequence[int]) -> tuple[list[EMR], list[Coding]]:
+        """The EMRs and codings in `rows`."""
+        return [self.emrs[i] for i in rows], [self.codings[i] for i in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Spoilt:
+    """One error put into a coding."""
+
+    emr_id: str
+    kind: Kind
+    code: str
+    """The code given, for a missing one the code left out."""
+
+
+def run(
+    quick: bool,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+    data: Path | None = None,
+) -> Measured:
+    """Spoil the training codes at several rates; train with and without mending, and audit.
+
+    All methods learn from the same EMRs and set their threshold on the same few clean ones;
+    mending and auditing see no clean EMR.
+
+    Args:
+        quick: One seed, two rates and one corpus.
+        seeds: One split and one spoiling per seed.
+        progress: Called after each rate of each corpus and seed.
+        data: Folder with codiesp_{es,en}_traindev.jsonl; without it only simulated EMRs.
+    """
+    seeds = tuple(seeds)[:1] if quick else tuple(seeds)
+    rates = QUICK_RATES if quick else RATES
+    taxonomy = Taxonomy.icd10cm()
+    names = [] if data is None else (["es"] if quick else ["es", "en"])
+    names += [] if quick and data is not None else ["simulated"]
+    cells = [(name, seed, rate) for name in names for seed in seeds for rate in rates]
+    rows: list[dict[str, Any]] = []
+    digest = hashlib.sha256()
+    corpora: dict[tuple[str, int], Corpus] = {}
+    for done, (name, seed, rate) in enumerate(cells, start=1):
+        key = (name, seed if name == "simulated" else 0)
+        if key not in corpora:
+            corpora[key] = (
+                simulated(seed) if data is None or name == "simulated" else read(data, name)
+            )
+        corpus = corpora[key]
+        digest.update("".join(emr.long_text for emr in corpus.emrs[:50]).encode())
+        rows += play(corpus, taxonomy, rate, seed)
+        if progress is not None:
+            progress(done, len(cells))
+    add_costs(rows)
+    if data is not None and not quick:
+        for seed in seeds:
+            rows += rare_rows(read(data, "en", top=None), taxonomy, seed)
+    return Measured(rows, goals(rows), seeds, digest.hexdigest()[:16], shown=SHOWN)
+
+
+def play(corpus: Corpus, taxonomy: Taxonomy, rate: float, seed: int) -> list[dict[str, Any]]:
+    """Rows of every method at one rate."""
+    order = np.random.default_rng(seed).permutation(len(corpus.emrs)).tolist()
+    cut = int(TRAINED * len(order))
+    train, held, test = order[:cut], order[cut : cut + HELD], order[cut + HELD :]
+    emrs, gold = corpus.part(train)
+    given, errors = spoil(gold, corpus.codes, taxonomy, rate, seed)
+    inside = set(corpus.codes)
+    outside = sorted({error.code for error in errors} - inside)
+    audited = (*corpus.codes, *outside)
+    mended = mend(emrs, given, codes=audited, taxonomy=taxonomy)
+    about = {"data": corpus.name, "noise": rate, "seed": seed}
+    held_emrs, test_emrs = corpus.part(held)[0], corpus.part(test)[0]
+    held_NK = targets(corpus.part(held)[1], corpus.codes)
+    test_NK = targets(corpus.part(test)[1], corpus.codes)
+    rows = []
+    for method, learned in ((L1, given), (L1_LEXICON, given), (OURS, list(mended.codings))):
+        model = _train(emrs, learned, corpus.codes, taxonomy, with_lexicon=method != L1)
+        threshold, _ = best_threshold(model(held_emrs), held_NK)
+        f1 = counts_figures(model(test_emrs) >= threshold, test_NK)["micro_f1"]
+        rows.append({**about, "method": method, "micro_f1": round(f1, 4)})
+    rows[-1] |= {
+        **precisions(mended, given, gold, errors, audited, taxonomy),
+        "miss_rate": round(mended.rates.miss, 3),
+        "codes_right_before": _agreement(given, gold, corpus.codes),
+        "codes_right_after": _agreement(mended.codings, gold, corpus.codes),
+    }
+    return rows
+
+
+def _train(
+    emrs: Sequence[EMR],
+    codings: Sequence[Coding],
+    codes: Sequence[str],
+    taxonomy: Taxonomy,
+    *,
+    with_lexicon: bool,
+) -> Any:
+    sparse = SparseModel.fit([emr.long_text for emr in emrs], targets(codings, codes), codes)
+    lexicon = Lexicon.fit(emrs, codings, taxonomy, codes) if with_lexicon else None
+
+    def predict(others: Sequence[EMR]) -> Floats:
+        probs_NK = sparse.predict([emr.long_text for emr in others])
+        return probs_NK if lexicon is None else (probs_NK + lexicon.scores(others)) / 2
+
+    return predict
+
+
+def spoil(
+    codings: Sequence[Coding],
+    codes: Sequence[str],
+    taxonomy: Taxonomy,
+    rate: float,
+    seed: int,
+) -> tuple[list[Coding], list[Spoilt]]:
+    """Codings in which a share `rate` of the codes is missing, wrong or vague, and some are added.
+
+    A wrong code is a sibling, of the set where it holds one, and takes the evidence with it; a
+    vague one is the parent. Kinds and their shares are those of `simulator.quality`.
+    """
+    rng = np.random.default_rng(seed)
+    inside, errors = set(codes), list[Spoilt]()
+    spoilt: list[Coding] = []
+    for coding in codings:
+        now: dict[str, str | None] = {}
+        for code in coding.codes:
+            draw = rng.random()
+            if code not in inside or draw >= rate:
+                now[code] = code
+                continue
+            kind = _kind(draw / rate)
+            other = _replacement(kind, code, coding.codes, inside, taxonomy, rng)
+            if other is None or other in now.values():
+                kind, other = "missing", None
+            now[code] = other
+            errors.append(Spoilt(coding.emr_id, kind, other or code))
+        extra = [
+            str(rng.choice(list(codes)))
+            for code in coding.codes
+            if code in inside and rng.random() < EXTRA * rate
+        ]
+        extra = [
+            code for code in dict.fromkeys(extra) if code not in {*coding.codes, *now.values()}
+        ]
+        errors += [Spoilt(coding.emr_id, "extra", code) for code in extra]
+        evidence = tuple(
+            replace(span, code=after)
+            for span in coding.evidence
+            if (after := now.get(span.code)) is not None
+        )
+        kept = [code for code in now.values() if code is not None]
+        spoilt.append(replace(coding, codes=(*kept, *extra), source="clean", evidence=evidence))
+    return spoilt, errors
+
+
+def _kind(draw: float) -> Kind:
+    """A kind of error from a number in 0 to 1, by SHARES."""
+    if draw < SHARES["missing"]:
+        return "missing"
+    return "wrong" if draw < SHARES["missing"] + SHARES["wrong"] else "vague"
+
+
+def _replacement(
+    kind: Kind,
+    code: str,
+    taken: Sequence[str],
+    inside: set[str],
+    taxonomy: Taxonomy,
+    rng: np.random.Generator,
+) -> str | None:
+    """What stands in place of `code`; None where nothing does."""
+    if kind == "missing" or code not in taxonomy:
+        return None
+    if kind == "vague":
+        parent = taxonomy[code].parent
+        return None if parent in taken else parent
+    siblings = [s for s in taxonomy.siblings(code) if s not in taken]
+    own = [s for s in siblings if s in inside]
+    choice = own or siblings
+    return str(rng.choice(choice)) if choice else None
+
+
+def precisions(
+    mended: Mended,
+    given: Sequence[Coding],
+    gold: Sequence[Coding],
+    errors: Sequence[Spoilt],
+    codes: Sequence[str],
+    taxonomy: Taxonomy,
+) -> dict[str, float]:
+    """Average precision of the auditor's ranking per kind of error that there is.
+
+    Missing codes are ranked among all that were not given, whatever stands in their place; the
+    other kinds among the given codes.
+    """
+    figures = {}
+    given_NK = targets(given, codes)
+    absent = targets(gold, codes)[~given_NK]
+    if absent.any():
+        text = mended.text_NK[~given_NK]
+        figures["ap_missing"] = round(float(average_precision_score(absent, text)), 4)
+    found = list(findings(mended, given, codes, taxonomy))
+    truth = {(e.emr_id, e.kind, e.code) for e in errors}
+    for kind in KINDS[1:]:
+        own = [f for f in found if f.kind == kind]
+        hit = np.array([(f.emr_id, kind, f.code) in truth for f in own], dtype=bool)
+        wanted = sum(e.kind == kind for e in errors)
+        if wanted:
+            # an error that the auditor did not rank among its kind is never found
+            ranked = average_precision_score(hit, [f.score for f in own]) if hit.any() else 0.0
+            figures[f"ap_{kind}"] = round(float(ranked * hit.sum() / wanted), 4)
+    return figures
+
+
+def _agreement(codings: Sequence[Coding], gold: Sequence[Coding], codes: Sequence[str]) -> float:
+    """Micro-F1 of training codes against the true ones."""
+    figures = counts_figures(targets(codings, codes), targets(gold, codes))
+    return round(figures["micro_f1"], 4)
+
+
+def add_costs(rows: list[dict[str, Any]]) -> None:
+    """Add to each row what its noise costs the same method on the same split."""
+    clean = {(r["data"], r["seed"], r["method"]): r["micro_f1"] for r in rows if not r["noise"]}
+    for row in rows:
+        row["cost"] = round(clean[row["data"], row["seed"], row["method"]] - row["micro_f1"], 4)
+
+
+def goals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Medians over corpora and seeds."""
+
+    def median(rate: float, column: str) -> float:
+        own = [r for r in rows if r["method"] == OURS and r["noise"] == rate]
+        values = [r[column] for r in own if column in r]
+        return float(np.median(values)) if values else float("nan")
+
+    wanted = [
+        (0.3, "cost_at_30", "<= 0.01", "cost"),
+        (0.5, "cost_at_50", "<= 0.05", "cost"),
+        (0.3, "missing_ap_at_30", ">= 0.85", "ap_missing"),
+    ]
+    return [
+        goal(name, target, median(rate, column))
+        for rate, name, target, column in wanted
+        if any(row["noise"] == rate for row in rows)
+    ]
+
+
+def rare_rows(corpus: Corpus, taxonomy: Taxonomy, seed: int) -> list[dict[str, Any]]:
+    """Recall@15 over all codes by how many training EMRs a code has: names and evidence alone,
+    then with the codes' names read by sentence.
+    """
+    order = np.random.default_rng(seed).permutation(len(corpus.emrs)).tolist()
+    cut = int(TRAINED * len(order))
+    emrs, codings = corpus.part(order[:cut])
+    test_emrs, test_codings = corpus.part(order[cut : cut + RARE_EMRS])
+    lexicon_NK = Lexicon.fit(emrs, codings, taxonomy, corpus.codes).scores(test_emrs)
+    zero_shot_NK = ZeroShot(corpus.codes, taxonomy, Encoder.load()).scores(test_emrs)
+    true_NK = targets(test_codings, corpus.codes)
+    counts_K = targets(codings, corpus.codes).sum(axis=0)
+    rows = []
+    for method, scores_NK in (
+        ("lexicon", lexicon_NK),
+        ("zero-shot", zero_shot_NK),
+        ("lexicon + zero-shot", lexicon_NK + ZERO_SHOT_SHARE * zero_shot_NK),
+    ):
+        top = np.argsort(-scores_NK, axis=1, kind="stable")[:, :15]
+        found_NK = np.zeros_like(true_NK)
+        np.put_along_axis(found_NK, top, True, axis=1)
+        row = {"data": f"{corpus.name}, all codes", "noise": 0.0, "seed": seed, "method": method}
+        for low, high in BANDS:
+            own = (counts_K >= low) & (counts_K <= high)
+            share = (found_NK & true_NK)[:, own].sum() / max(1, true_NK[:, own].sum())
+            row[f"recall15_{low}_{high}"] = round(float(share), 4)
+        rows.append(row)
+    return rows
+
+
+# -- the corpora ------------------------------------------------------------------------------
+
+
+def simulated(seed: int) -> Corpus:
+    """The stand-in hospital's free text: no evidence, and no diagnosis names to read them from."""
+    hospital = Hospital(load_pack("en"), codes=TOP, seed=seed)
+    emrs, codings = [], []
+    for one in hospital.emrs(SIMULATED_EMRS):
+        emrs.append(replace(one.emr, diagnoses=()))
+        codings.append(replace(one.gold, evidence=()))
+    return Corpus("simulated", emrs, codings, tuple(hospital.codes))
+
+
+def read(folder: Path, language: str, top: int | None = TOP) -> Corpus:
+    """CodiEsp's cases with their evidence, and its `top` codes, or all. Raises DataError."""
+    path = folder / f"codiesp_{language}_traindev.jsonl"
+    try:
+        cases = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}") from None
+    emrs, codings = [], []
+    try:
+        for case in cases:
+            text = case["text"]
+            spans = tuple(
+                EvidenceSpan(code, SECTION, start, end)
+                for code, _, places in case["evidence"]
+                for start, end in places
+                if 0 <= start < end <= len(text)
+            )
+            emrs.append(EMR(case["id"], {SECTION: text}))
+            given = tuple(dict.fromkeys(case["codes"]))
+            codings.append(Coding(case["id"], given, "clean", evidence=spans))
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(f"{path} needs id, text, codes and evidence a line: {error!r}") from None
+    seen = Counter(code for coding in codings for code in coding.codes)
+    codes = tuple(sorted(sorted(seen, key=lambda c: (-seen[c], c))[:top]))
+    return Corpus(f"CodiEsp {language.upper()}", emrs, codings, codes)
