@@ -39,12 +39,12 @@ class Export(ReadReport[Coding]):
 
 
 def read_export(source: Path | Iterable[Mapping[str, Any]]) -> Export:
-    """Every EMR's latest annotation in a JSON export (a file, or its tasks), by `emr_id`.
+    """Every EMR's starred or else latest annotation in a JSON export (a file, or its tasks).
 
     Raises DataError if the file is not a JSON export.
     """
     report, skipped = Export(), dict[str, None]()
-    latest: dict[str, tuple[tuple[str, int], str, Coding]] = {}
+    latest: dict[str, tuple[tuple[bool, str, int], str, Coding]] = {}
     for task in _load(source) if isinstance(source, Path) else source:
         for annotation in _annotations(task, report):
             where = f"task {task.get('id')} annotation {annotation.get('id')}"
@@ -64,7 +64,7 @@ def read_export(source: Path | Iterable[Mapping[str, Any]]) -> Export:
             )
             latest[coding.emr_id] = newer
             if older is not None:
-                reason = f"EMR {coding.emr_id} has a later one, {newer[1]}"
+                reason = f"EMR {coding.emr_id} has a later or starred one, {newer[1]}"
                 report.problems.append(Problem(older[1], reason))
     report.records = [coding for _, _, coding in latest.values()]
     report.skipped = [emr_id for emr_id in skipped if emr_id and emr_id not in latest]
@@ -237,10 +237,17 @@ def _number(value: object) -> float | None:
     return float(value) if 0 <= value < math.inf else None
 
 
-def _age(annotation: Mapping[str, Any]) -> tuple[str, int]:
-    """Sorts later annotations last: ISO time of the last change, then the id."""
+def _age(annotation: Mapping[str, Any]) -> tuple[bool, str, int]:
+    """Sorts later annotations last (ISO time of the last change, then the id), starred ones behind.
+
+    Label Studio's star, "ground truth", is how an adjudicator settles a dispute between coders.
+    """
     number = annotation.get("id")
-    return str(annotation.get("updated_at") or ""), number if isinstance(number, int) else 0
+    return (
+        annotation.get("ground_truth") is True,
+        str(annotation.get("updated_at") or ""),
+        number if isinstance(number, int) else 0,
+    )
 
 
 def _annotations(

@@ -1,4 +1,6 @@
-"""What a task shows beside the record: candidate codes, evidence labels and similar cases.
+"""What a task shows beside the record: candidate codes, evidence labels, similar cases.
+
+Candidates stand in two groups: what the diagnosis names say, then what only the text says.
 
 Everything that comes from data is escaped here; titles, texts and ids may hold any characters.
 """
@@ -24,13 +26,20 @@ COLOURS = (
     *("#65a30d", "#7c3aed", "#b45309", "#0d9488", "#4f46e5", "#be123c", "#15803d"),
     *("#c026d3", "#0369a1", "#a16207", "#475569", "#e11d48", "#059669"),
 )
-CANDIDATE_KEYS = "123456789"
-LABEL_KEYS = "qwertyuiopas"
+CANDIDATE_KEYS = (*"123456789", "0")
+PRINCIPAL_KEYS = tuple(f"shift+{key}" for key in CANDIDATE_KEYS)
+LABEL_KEYS = "qwertyiopasv"  # "u" is Label Studio's own
 OTHER_KEY = "d"
 SPEAKERS = {"Dx": "diagnosis names", "Text": "record text"}
+GROUPS = {
+    "Dx": "From the diagnosis names",
+    "Text": "From the record text",
+    "": "Also in the code set",
+}
 MEMBER_NAMES = {
     "names": "diagnosis names",
     "lexicon": "lexicon",
+    "phrases": "coders' phrases",
     "sparse": "word model",
     "network": "network",
     "knn": "similar cases",
@@ -39,16 +48,45 @@ SPOKE = 0.5
 _SPACES = re.compile(r"\s+")
 
 
-def choose_candidates(suggestions: SuggestionSet | None) -> tuple[Suggestion, ...]:
-    """The suggestions that get a row: the first 12, or every ticked one up to 20."""
-    if suggestions is None:
-        return ()
-    ticked = len(suggestions.ticked())
-    return suggestions.suggestions[: max(USUAL_CANDIDATES, min(ticked, MOST_CANDIDATES))]
+def choose_candidates(
+    suggestions: SuggestionSet | None, always: Sequence[str] = ()
+) -> tuple[Suggestion, ...]:
+    """The suggestions that get a row, by group: the first 12, or every ticked one up to 20.
+
+    Codes in `always` get a row even if nobody suggests them.
+    """
+    chosen: tuple[Suggestion, ...] = ()
+    if suggestions is not None:
+        ticked = len(suggestions.ticked())
+        chosen = suggestions.suggestions[: max(USUAL_CANDIDATES, min(ticked, MOST_CANDIDATES))]
+        chosen += tuple(s for s in suggestions.suggestions[len(chosen) :] if s.code in always)
+    known = {suggestion.code for suggestion in chosen}
+    rest = tuple(Suggestion(code, 0.0) for code in dict.fromkeys(always) if code not in known)
+    order = list(GROUPS)
+    return (*sorted(chosen, key=lambda s: order.index(group_of(s))), *rest)
 
 
-def candidate(suggestion: Suggestion, taxonomy: Taxonomy, position: int) -> dict[str, str]:
-    """One row of the `codes` control; `position` counts from 0."""
+def group_of(suggestion: Suggestion) -> str:
+    """The first speaker: "Dx" where the diagnosis names support the code, else "Text"; "" if
+    nobody speaks.
+    """
+    speakers = _speakers(suggestion)
+    return next((name for name in SPEAKERS if name in speakers), "")
+
+
+def candidate_rows(chosen: Sequence[Suggestion], taxonomy: Taxonomy) -> list[dict[str, str]]:
+    """The rows of the `codes` control; the first of each group carries its heading."""
+    rows, seen = [], set[str]()
+    for position, suggestion in enumerate(chosen):
+        group = group_of(suggestion)
+        rows.append(_candidate(suggestion, taxonomy, position, opens=group not in seen))
+        seen.add(group)
+    return rows
+
+
+def _candidate(
+    suggestion: Suggestion, taxonomy: Taxonomy, position: int, *, opens: bool
+) -> dict[str, str]:
     title = title_of(suggestion.code, taxonomy)
     percent = round(100 * suggestion.confidence)
     said = [
@@ -57,9 +95,11 @@ def candidate(suggestion: Suggestion, taxonomy: Taxonomy, position: int) -> dict
         if score >= 0.005
     ]
     row = {
-        "value": suggestion.code,
+        # the tag's filter searches the value; results hold the alias
+        "value": f"{suggestion.code} {title}".strip(),
+        "alias": suggestion.code,
         "hint": " · ".join((f"{suggestion.code} {title}".strip(), f"{percent}%", *said)),
-        "html": _candidate_html(suggestion, title, percent),
+        "html": _candidate_html(suggestion, title, percent, opens=opens),
     }
     if position < len(CANDIDATE_KEYS):
         row["hotkey"] = CANDIDATE_KEYS[position]
@@ -84,8 +124,14 @@ def labels(codes: Sequence[str], taxonomy: Taxonomy) -> list[dict[str, str]]:
 
 def principal_options(codes: Sequence[str], taxonomy: Taxonomy) -> list[dict[str, str]]:
     """The choices for the principal diagnosis: the candidates, then the first added code."""
-    options = [{"value": f"{c} {title_of(c, taxonomy)}".strip(), "alias": c} for c in codes]
-    return [*options, {"value": "First of the added codes", "alias": OTHER}]
+    options = []
+    for position, code in enumerate(codes):
+        option = {"value": code, "hint": f"{code} {title_of(code, taxonomy)}".strip()}
+        if position < len(PRINCIPAL_KEYS):
+            option["hotkey"] = PRINCIPAL_KEYS[position]
+        options.append(option)
+    hint = "The first code under Add other codes"
+    return [*options, {"value": "added", "alias": OTHER, "hint": hint, "hotkey": "shift+a"}]
 
 
 def similar_html(cases: Sequence[SimilarCase], taxonomy: Taxonomy) -> str:
@@ -104,28 +150,37 @@ def title_of(code: str, taxonomy: Taxonomy) -> str:
         return ""
 
 
-def _candidate_html(suggestion: Suggestion, title: str, percent: int) -> str:
+def _candidate_html(suggestion: Suggestion, title: str, percent: int, *, opens: bool) -> str:
+    scores = _scores(suggestion)
     speakers = _speakers(suggestion)
     badges = "".join(
-        f'<em class="{name.lower()}{"" if name in speakers else " mute"}">{name}</em>'
+        f'<em class="{name.lower()}{"" if name in speakers else " mute"}">'
+        f"{name} {round(100 * scores[name])}</em>"
         for name in SPEAKERS
     )
     below = " ".join(f"b{level}" for level in (9, 7, 5) if suggestion.confidence < level / 10)
     colour = "high" if percent >= 70 else "mid" if percent >= 50 else "low"
+    group = group_of(suggestion)
+    heading = f" first {group.lower() or 'rest'}-group" if opens else ""
     return (
-        f'<span class="c {colour} {below}"><b>{_safe(suggestion.code)}</b>'
+        f'<span class="c {colour} {below}{heading}"><b>{_safe(suggestion.code)}</b>'
         f"<span>{_safe(title)}</span><span>{badges}</span>"
         f'<i><u style="width:{percent}%"></u></i><small>{percent}%</small></span>'
     )
 
 
+def _scores(suggestion: Suggestion) -> dict[str, float]:
+    """What the diagnosis names say, and the most that any reader of the text says."""
+    by_text = max((s for m, s in suggestion.members.items() if m != "names"), default=0.0)
+    return {"Dx": suggestion.members.get("names", 0.0), "Text": by_text}
+
+
 def _speakers(suggestion: Suggestion) -> set[str]:
     """Who supports the code: the names, the text, or both; the louder one if neither is sure."""
-    by_names = suggestion.members.get("names", 0.0)
-    by_text = max((s for m, s in suggestion.members.items() if m != "names"), default=0.0)
-    found = {name for name, s in (("Dx", by_names), ("Text", by_text)) if s >= SPOKE}
+    scores = _scores(suggestion)
+    found = {name for name, score in scores.items() if score >= SPOKE}
     if not found and suggestion.members:
-        found = {"Dx" if by_names > by_text else "Text"}
+        found = {"Dx" if scores["Dx"] > scores["Text"] else "Text"}
     return found
 
 

@@ -20,7 +20,7 @@ class CodeRange:
 
     def __contains__(self, code: object) -> bool:
         """Whether the code lies in the range or below one of its codes; its ancestors do not."""
-        bare = str(code).replace(".", "").upper()
+        bare = _bare(str(code))
         return (
             len(bare) >= max(len(self.first), len(self.last))
             and self.first <= bare[: len(self.first)]
@@ -51,6 +51,7 @@ def named_in(code: str, notes: Iterable[str]) -> bool:
     return any(code in reference for note in notes for reference in references(note))
 
 
+@lru_cache(maxsize=200_000)
 def _bare(code: str) -> str:
     return code.replace(".", "").upper()
 

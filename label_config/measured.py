@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 Progress = Callable[[int, int], None]
@@ -23,6 +24,8 @@ class Measured:
     """The first 16 hex digits of a SHA-256 over the data that it ran on, or how it was made."""
     shown: tuple[str, ...] = ()
     """The columns that a person wants to see; all of them if empty."""
+    figure: Callable[[Path], None] | None = None
+    """Draws the rows to a PNG or SVG file, where people would rather look than read."""
 
 
 def goal(name: str, target: str, value: float) -> dict[str, Any]:

@@ -68,6 +68,7 @@ class RuleBook:
         self._rules: dict[str, Rule] = {**_FROM_NOTES, **{c.id: c.check for c in conditions}}
         if len(self._rules) < len(_FROM_NOTES) + len(conditions):
             raise ConfigError("two coding rules have the same id")
+        self._principal = frozenset(c.id for c in conditions if c.principal)
         known = {name for rule in self._rules for name in (rule, rule.split("/")[0])}
         for name in off:
             if name not in known:
@@ -79,11 +80,20 @@ class RuleBook:
         """The ids of the rules that speak."""
         return tuple(r for r in self._rules if not {r, r.split("/")[0]} & self._off)
 
-    def check(self, coded: Coded) -> list[RuleWarning]:
-        """Every warning for one EMR; codes that the taxonomy does not hold are passed over."""
+    @property
+    def order_rules(self) -> tuple[str, ...]:
+        """Those of `rules` that ask which code stands first."""
+        return tuple(r for r in self.rules if r == "code-first" or r in self._principal)
+
+    def check(self, coded: Coded, *, only: Collection[str] | None = None) -> list[RuleWarning]:
+        """Every warning for one EMR; codes that the taxonomy does not hold are passed over.
+
+        `only` names the rules that are asked, all of them by default.
+        """
         known = tuple(code for code in coded.codes if code in self.taxonomy)
         seen = Coded(known, coded.sex, coded.age, coded.supported)
-        return [w for rule in self.rules for w in self._rules[rule](seen, self.taxonomy)]
+        asked = [rule for rule in self.rules if only is None or rule in only]
+        return [w for rule in asked for w in self._rules[rule](seen, self.taxonomy)]
 
 
 # -- rules read from the classification's notes ---------------------------------------------------
@@ -206,8 +216,10 @@ class Condition:
         if any(code in r for code in coded.codes for r in self.without):
             return
         for code in coded.codes[:1] if self.principal else coded.codes:
+            if not any(code in r for r in self.codes):
+                continue
             others = [c for c in coded.codes if c != code and any(c in r for r in self.with_)]
-            if not any(code in r for r in self.codes) or (self.with_ and not others):
+            if self.with_ and not others:
                 continue
             other = others[0] if others else ""
             text = self.say.format(code=code, title=taxonomy.title(code), other=other)

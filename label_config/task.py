@@ -12,11 +12,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from label_config import cards
+from label_config.advice import advice_html, default_rules
 from label_config.errors import DataError
 from label_config.files import emr_from_dict, to_dict
 from label_config.html import RecordPage
 from label_config.interface import DEFAULT_SHOWN
 from label_config.record import DIAGNOSIS_SECTION, EMR, EvidenceSpan, Quality
+from label_config.rules import RuleBook
 from label_config.suggestion import SuggestionSet
 from label_config.taxonomy import Taxonomy
 
@@ -32,13 +34,18 @@ def build_task(
     batch: str,
     order: int,
     reason: str = "",
+    rules: RuleBook | None = None,
+    always: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The task for `import_tasks`: {data, meta, predictions}; no prediction without suggestions.
 
-    `order` is the EMR's place in its batch; `reason` says why it was chosen.
+    `order` is the EMR's place in its batch; `reason` says why it was chosen. `rules` advise the
+    coder, every built-in one by default. Codes in `always` are listed even if nobody suggests
+    them: for a small code set, all of it.
     """
-    chosen = cards.choose_candidates(suggestions)
+    chosen = cards.choose_candidates(suggestions, always)
     codes = [s.code for s in chosen]
+    confidence = {s.code: s.confidence for s in suggestions.suggestions} if suggestions else {}
     data = {
         "emr_id": emr.emr_id,
         "batch": batch,
@@ -46,9 +53,10 @@ def build_task(
         "reason": reason,
         "about": _about(emr),
         "emr_html": RecordPage(emr).html,
-        "candidates": [cards.candidate(s, taxonomy, i) for i, s in enumerate(chosen)],
+        "candidates": cards.candidate_rows(chosen, taxonomy),
         "labels": cards.labels(codes, taxonomy),
         "principal_options": cards.principal_options(codes, taxonomy),
+        "advice": advice_html(emr, codes, confidence, rules or default_rules(taxonomy)),
         "similar": cards.similar_html(suggestions.similar if suggestions else (), taxonomy),
         "record": {k: v for k, v in to_dict(emr).items() if k != "patient_id"},
     }
@@ -132,17 +140,29 @@ def candidate_codes(task: Mapping[str, Any]) -> list[str]:
     """The codes that the task's `codes` control lists, in their order."""
     rows = _data(task).get("candidates")
     rows = rows if isinstance(rows, list) else []
-    return [r["value"] for r in rows if isinstance(r, dict) and isinstance(r.get("value"), str)]
+    codes = [row.get("alias", row.get("value")) for row in rows if isinstance(row, dict)]
+    return [code for code in codes if isinstance(code, str)]
 
 
 class ResultWriter:
     """Writes the items of a result for one EMR and one list of candidates."""
 
-    def __init__(self, emr: EMR, listed: Mapping[str, int], taxonomy: Taxonomy | None) -> None:
-        """`listed` maps each candidate code to its place, counted from 1."""
+    def __init__(
+        self,
+        emr: EMR,
+        listed: Mapping[str, int],
+        taxonomy: Taxonomy | None,
+        *,
+        suffix: str = "",
+    ) -> None:
+        """`listed` maps each candidate code to its place, counted from 1.
+
+        Region ids end on `suffix`, so that an answer's cannot be those that the editor holds.
+        """
         self._page = RecordPage(emr)
         self._listed = listed
         self._taxonomy = taxonomy
+        self._suffix = suffix
 
     def codes(self, codes: Sequence[str]) -> list[dict[str, Any]]:
         """The `codes` item, and the `other` item for codes that are not listed."""
@@ -181,12 +201,23 @@ class ResultWriter:
         self, span: EvidenceSpan, value: dict[str, Any], *, number: int
     ) -> list[dict[str, Any]]:
         place = self._listed.get(span.code, 0)
-        common = {"id": _region_id(span, place, number), "score": round(span.score, 4)}
+        region = _region_id(span, place, number) + self._suffix
+        common = {"id": region, "score": round(span.score, 4)}
         label = span.code if place else cards.OTHER
         items = [_item("evidence", "labels", {**value, "labels": [label]}, **common)]
         if not place:
             code = {**value, "taxonomy": [self._path(span.code)]}
             items.append(_item("evidence_code", "taxonomy", code, **common))
+        return items
+
+    def relabel(self, region: Mapping[str, Any], code: str) -> list[dict[str, Any]]:
+        """The same region as evidence for another code."""
+        place = {k: v for k, v in region["value"].items() if k != "labels"}
+        label = code if code in self._listed else cards.OTHER
+        items = [_item("evidence", "labels", {**place, "labels": [label]}, id=region["id"])]
+        if label == cards.OTHER:
+            path = {**place, "taxonomy": [self._path(code)]}
+            items.append(_item("evidence_code", "taxonomy", path, id=region["id"]))
         return items
 
     def _path(self, code: str) -> list[str]:

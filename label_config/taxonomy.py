@@ -287,14 +287,14 @@ def tree_json(taxonomy: Taxonomy, codes: Iterable[str] | None = None) -> bytes:
     """The tree as Label Studio's Taxonomy tag reads it from `apiUrl`; leaves outside `codes` are
     left out, and so is every branch without a leaf.
 
-    Each shown value is "code title", because the tag searches the shown text only.
+    Each shown value is "code title · synonyms", because the tag searches the shown text only.
     """
     wanted = (
         None if codes is None else {c for code in codes for c in (code, *taxonomy.ancestors(code))}
     )
 
     def node(code: str) -> dict[str, Any]:
-        shown = {"value": f"{code} {taxonomy.title(code)}", "alias": code}
+        shown = {"value": f"{code} {' · '.join(taxonomy.names(code))}", "alias": code}
         children = [c for c in taxonomy.children(code) if wanted is None or c in wanted]
         return {**shown, "children": [node(c) for c in children]} if children else shown
 

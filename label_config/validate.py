@@ -2,11 +2,13 @@
 task unusable.
 
 An item without a value destroys the editor, a score that is not a number makes the task answer
-HTTP 400, and unknown names or offsets are dropped without a word.
+HTTP 400, and unknown names or offsets are dropped without a word. An answer to an open editor must
+not name a region that is there already: that destroys it as well.
 """
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -21,6 +23,8 @@ from label_config.task import OBJECT, candidate_codes, read_emr
 Item = dict[str, Any]
 _QUALITIES = ("clean", "unsure", "bad")
 _REGION_CONTROLS = ("evidence", "evidence_code")
+_PLACE = ("start", "end", "startOffset", "endOffset")
+SHORTEST_FRESH = 8
 
 
 def validate_result(result: object, data: Mapping[str, Any]) -> list[Problem]:
@@ -46,6 +50,38 @@ def keep_valid(result: object, data: Mapping[str, Any]) -> tuple[list[Item], lis
         else:
             good.append(item)
     return good, problems
+
+
+def keep_answer(
+    result: object, task: Mapping[str, Any], context: Mapping[str, Any], *, fresh: str
+) -> tuple[list[Item], list[Problem]]:
+    """Of an answer to the open editor, what may be sent, and the problems of the rest.
+
+    A region must be the drawn one of `context`, where it was drawn, or bear an id with the random
+    text `fresh`, which no region that the editor holds can have. Raises DataError as `keep_valid`.
+    """
+    good, problems = keep_valid(result, task["data"])
+    drawn = {str(i.get("id")): i.get("value") for i in items_of(context.get("result"), "evidence")}
+    is_new = len(fresh) >= SHORTEST_FRESH and fresh not in json.dumps([task, context], default=str)
+    kept: list[Item] = []
+    for item in good:
+        is_safe = item["from_name"] not in _REGION_CONTROLS or _is_echo(item, drawn)
+        if is_safe or (is_new and fresh in item["id"]):
+            kept.append(item)
+        else:
+            problems.append(Problem("answer", "a region bears an id that the editor may hold"))
+    return kept, problems
+
+
+def items_of(result: object, name: str) -> list[Item]:
+    """The items of one control in a result, those with a value."""
+    found = [i for i in result if isinstance(i, dict)] if isinstance(result, list) else []
+    return [i for i in found if i.get("from_name") == name and isinstance(i.get("value"), dict)]
+
+
+def _is_echo(item: Item, drawn: Mapping[str, Any]) -> bool:
+    value = drawn.get(item["id"])
+    return value is not None and all(item["value"].get(k) == value.get(k) for k in _PLACE)
 
 
 class _Checker:

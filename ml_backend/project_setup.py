@@ -16,6 +16,7 @@ from label_studio_sdk import LabelStudio
 from label_config.errors import ConfigError, ServerError
 from label_config.interface import build_interface
 from ml_backend.refusals import Caller
+from ml_backend.settings import WEBHOOK_HEADER
 
 MARKER = "Made by CliniCoCo, which finds the project again by its title and this line."
 TITLE = "CliniCoCo"
@@ -24,7 +25,7 @@ HIDDEN_COLUMNS = (
     *("inner_id", "annotations_results", "annotations_ids", "predictions_results", "created_at"),
     *("predictions_score", "file_upload", "storage_filename", "updated_at", "updated_by"),
     *("draft_exists", "data.about", "data.emr_html", "data.candidates", "data.labels"),
-    *("data.principal_options", "data.similar", "data.record"),
+    *("data.principal_options", "data.advice", "data.similar", "data.record"),
 )
 WEBHOOK_ACTIONS = (
     *("ANNOTATION_CREATED", "ANNOTATIONS_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"),
@@ -46,10 +47,14 @@ class SetupConfig:
     """The ML backend, as Label Studio reaches it; without one the project lives from push alone."""
     backend_user: str = ""
     backend_password: str = ""
+    webhook_secret: str = ""
+    """What the webhook shows instead of user and password, if there is one."""
     taxonomy_url: str | None = None
     """The code tree, as the coders' browsers reach it; default is the backend's /taxonomy.json."""
     leaves_only: bool = True
     """Whether coders can add only codes without children."""
+    screen: str = "coding"
+    """Which labelling interface: "coding", "choices" (small code sets) or "evidence" (review)."""
     maximum_annotations: int = 1
     """How many coders see each task."""
 
@@ -63,7 +68,7 @@ class SetupConfig:
     def interface(self) -> str:
         """The labelling XML."""
         url = self.taxonomy_url or f"{(self.backend_url or '').rstrip('/')}/taxonomy.json"
-        return build_interface(taxonomy_url=url, leaves_only=self.leaves_only)
+        return build_interface(self.screen, taxonomy_url=url, leaves_only=self.leaves_only)
 
 
 class ProjectSetup:
@@ -148,7 +153,7 @@ class ProjectSetup:
             "send_for_all_actions": False,
             "send_payload": True,
             "is_active": True,
-            "headers": self._basic_auth(),
+            "headers": self._webhook_headers(),
         }
         moved = {
             f"{b.url.rstrip('/')}/webhook" for b in our_backends(self._sdk, self._call, project_id)
@@ -169,6 +174,7 @@ class ProjectSetup:
             "project": project_id,  # Label Studio answers 500 to a change without url and project
             "title": TITLE,
             "auth_method": "BASIC_AUTH" if password else "NONE",
+            "is_interactive": True,  # highlights and questions are answered in the open editor
         }
         if password:
             settings |= {"basic_auth_user": self._config.backend_user, "basic_auth_pass": password}
@@ -181,7 +187,9 @@ class ProjectSetup:
         else:
             self._call.once(what, self._sdk.ml.create, **settings)
 
-    def _basic_auth(self) -> dict[str, str]:
+    def _webhook_headers(self) -> dict[str, str]:
+        if self._config.webhook_secret:
+            return {WEBHOOK_HEADER: self._config.webhook_secret}
         if not self._config.backend_password:
             return {}
         pair = f"{self._config.backend_user}:{self._config.backend_password}"

@@ -89,8 +89,11 @@ def experiment_json(
     }
 
 
-def markdown(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
-    """The report of an experiment's record: goals first, then `rows`, a summary of its own."""
+def markdown(record: Mapping[str, Any], rows: Sequence[Row], *, figure: str = "") -> str:
+    """The report of an experiment's record: goals first, then `rows`, a summary of its own.
+
+    `figure`: the name of an image that stands beside it.
+    """
     about = record["machine"]
     return (
         "\n\n".join(
@@ -101,6 +104,7 @@ def markdown(record: Mapping[str, Any], rows: Sequence[Row]) -> str:
                 f"{about['cores']} cores, Python {about['python']}, torch {about['torch']}.",
                 "Median over seeds, with the range in brackets.",
                 _pipes(record["goals"]),
+                *([f"![{record['name']}]({figure})"] if figure else []),
                 _pipes(rows),
             )
         )

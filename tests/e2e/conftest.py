@@ -13,7 +13,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from label_config.record import DIAGNOSIS_SECTION, EMR, Diagnosis, EvidenceSpan
 from label_config.suggestion import SimilarCase, Suggestion, SuggestionSet
@@ -170,14 +170,11 @@ class Screen:
         self.page.wait_for_timeout(1_500)  # regions are drawn after the text
 
     def ticked(self) -> list[str]:
-        return [
-            box.get_attribute("name") or ""
-            for box in self.page.locator(".cand input:checked").all()
-        ]
+        return [_code_of(box) for box in self.page.locator(".cand input:checked").all()]
 
     def shown_candidates(self) -> list[str]:
         boxes = self.page.locator(".cand input").all()
-        return [box.get_attribute("name") or "" for box in boxes if box.is_visible()]
+        return [_code_of(box) for box in boxes if box.is_visible()]
 
     def highlights(self) -> dict[str, str]:
         """The region id of each visible highlight, and its text."""
@@ -224,6 +221,11 @@ class Screen:
         ) as answer:
             self.page.locator("button[name=submit]").click()
         assert answer.value.status == 201
+
+
+def _code_of(box: Locator) -> str:
+    """A row's box is named by its code and title."""
+    return (box.get_attribute("name") or "").partition(" ")[0]
 
 
 @pytest.fixture

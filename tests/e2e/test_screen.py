@@ -52,7 +52,7 @@ def test_a_pre_annotated_task_is_read_corrected_submitted_and_pulled(
     screen.page.keyboard.press("z")  # quality: clean
     screen.submit()
 
-    [coding], problems, _ = client.pull(project)
+    [coding], problems, *_ = client.pull(project)
     assert problems == []
     assert coding.codes == ("I63.9", "I48.91")
     assert coding.suggested == ("I63.9", "I10")
@@ -87,7 +87,7 @@ def test_a_highlight_drawn_after_emoji_chinese_and_html_signs_keeps_its_characte
     screen.select_text("高血压15年")
     screen.submit()
 
-    [coding], problems, _ = client.pull(project)
+    [coding], problems, *_ = client.pull(project)
     assert problems == []
     start = text.index("高血压15年")
     assert {(s.code, s.section, s.start, s.end) for s in coding.evidence} == {
@@ -117,7 +117,7 @@ def test_evidence_labelled_other_takes_its_code_from_the_search(
     screen.page.keyboard.press("Escape")
     screen.submit()
 
-    [coding], problems, _ = client.pull(project)
+    [coding], problems, *_ = client.pull(project)
     assert problems == []
     assert "E11.9" in coding.codes
     [found] = [s for s in coding.evidence if s.code == "E11.9"]

@@ -9,7 +9,7 @@ import pytest
 
 from label_config.cards import MOST_CANDIDATES
 from label_config.errors import ConfigError
-from label_config.interface import CONTROLS, DEFAULT_SHOWN, THRESHOLDS, build_interface
+from label_config.interface import CONTROLS, DEFAULT_SHOWN, INTERFACES, THRESHOLDS, build_interface
 from label_config.task import OBJECT, build_task
 
 URL = "http://127.0.0.1:9090/taxonomy.json?set=a&b=2"
@@ -20,23 +20,68 @@ def tree() -> ElementTree.Element:
     return ElementTree.fromstring(build_interface(taxonomy_url=URL))
 
 
-def test_every_control_stands_there_once_with_its_type_of_result(
-    tree: ElementTree.Element,
-) -> None:
-    found = {
-        tag.get("name"): tag.tag.lower() for tag in tree.iter() if tag.get("toName") is not None
-    }
-    assert found == CONTROLS
+def controls(tree: ElementTree.Element) -> list[ElementTree.Element]:
+    return [tag for tag in tree.iter() if tag.get("toName") and tag.tag != "Filter"]
 
 
-def test_every_control_refers_to_the_one_record(tree: ElementTree.Element) -> None:
+@pytest.mark.parametrize("name", INTERFACES)
+def test_every_interface_holds_every_control_once_with_its_type_of_result(name: str) -> None:
+    tree = ElementTree.fromstring(build_interface(name, taxonomy_url=URL))
+    found = controls(tree)
+    assert {tag.get("name"): tag.tag.lower() for tag in found} == CONTROLS
+    assert len(found) == len(CONTROLS)
+
+
+@pytest.mark.parametrize("name", INTERFACES)
+def test_every_control_refers_to_the_one_record(name: str) -> None:
+    tree = ElementTree.fromstring(build_interface(name, taxonomy_url=URL))
     assert [tag.get("name") for tag in tree.iter("HyperText")] == [OBJECT]
-    assert {tag.get("toName") for tag in tree.iter()} - {None} == {OBJECT}
+    assert {tag.get("toName") for tag in controls(tree)} == {OBJECT}
 
 
-def test_no_name_is_given_twice_anywhere_in_the_text() -> None:
-    names = re.findall(r'\bname="([^"]*)"', build_interface(taxonomy_url=URL))
+@pytest.mark.parametrize("name", INTERFACES)
+def test_no_name_is_given_twice_anywhere_in_the_text(name: str) -> None:
+    names = re.findall(r'\bname="([^"]*)"', build_interface(name, taxonomy_url=URL))
     assert len(names) == len(set(names)), "Label Studio refuses the interface"
+
+
+def test_an_interface_that_nobody_wrote_is_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="coding, choices, evidence, got 'fancy'"):
+        build_interface("fancy", taxonomy_url=URL)
+
+
+@pytest.mark.parametrize("name", ["choices", "evidence"])
+def test_the_small_interfaces_work_without_the_code_tree(name: str) -> None:
+    assert "taxonomy.json" not in build_interface(name, taxonomy_url=URL)
+
+
+@pytest.mark.parametrize("name", INTERFACES)
+def test_no_key_is_given_twice_by_interface_and_task(
+    name: str, stroke_emr, stroke_suggestions, small_taxonomy
+) -> None:
+    tree = ElementTree.fromstring(build_interface(name, taxonomy_url=URL))
+    task = build_task(stroke_emr, stroke_suggestions, small_taxonomy, batch="b", order=1)
+    rows = [
+        row for key in ("candidates", "labels", "principal_options") for row in task["data"][key]
+    ]
+    keys = [tag.get("hotkey") for tag in tree.iter()] + [row.get("hotkey") for row in rows]
+    given = [key for key in keys if key]
+    assert len(given) == len(set(given))
+    assert "u" not in given, "Label Studio unselects the region with it"
+
+
+def test_questions_and_highlights_ask_the_model_without_a_switch(tree: ElementTree.Element) -> None:
+    asking = {tag.get("name") for tag in tree.iter() if tag.get("smartOnly") == "true"}
+    assert asking == {"ask", "evidence"}
+    [field] = [tag for tag in tree.iter("TextArea") if tag.get("name") == "ask"]
+    assert field.get("rows") == "1", "Enter asks only in a field of one row"
+
+
+def test_advice_follows_the_ticks_of_every_row(tree: ElementTree.Element) -> None:
+    style = "".join(tag.text or "" for tag in tree.iter("Style"))
+    for place in (1, MOST_CANDIDATES):
+        for sign in "ynp":
+            assert f".w.{sign}{place}" in style
 
 
 def test_the_code_tree_comes_from_the_given_address(tree: ElementTree.Element) -> None:

@@ -93,9 +93,45 @@ def test_candidates_say_who_spoke(task) -> None:
     )
 
 
+def test_what_the_names_say_stands_apart_from_what_only_the_text_says(
+    stroke_emr, small_taxonomy
+) -> None:
+    said = [("I48.9", {"sparse": 0.9}), ("I10", {"names": 0.8}), ("I63.9", {"names": 0.7})]
+    suggestions = SuggestionSet(
+        "EMR-1", tuple(Suggestion(c, 0.9 - i / 10, m) for i, (c, m) in enumerate(said)), "v1"
+    )
+    task = build_task(stroke_emr, suggestions, small_taxonomy, batch="b", order=1)
+    assert candidate_codes(task) == ["I10", "I63.9", "I48.9"]
+    opens = ["first" in row["html"] for row in task["data"]["candidates"]]
+    assert opens == [True, False, True]
+    assert "dx-group" in task["data"]["candidates"][0]["html"]
+    assert "text-group" in task["data"]["candidates"][2]["html"]
+
+
+def test_codes_that_are_always_listed_follow_the_suggested_ones_unticked(
+    stroke_emr, stroke_suggestions, small_taxonomy
+) -> None:
+    always = ["I48.9", "I10", "I63.9", "E11.9"]
+    task = build_task(
+        stroke_emr, stroke_suggestions, small_taxonomy, batch="b", order=1, always=always
+    )
+    assert sorted(candidate_codes(task)) == sorted(always)
+    assert candidate_codes(task)[-1] == "I48.9"
+    [ticked] = items(task["predictions"][0], "codes")
+    assert "I48.9" not in ticked["value"]["choices"]
+    assert validate_result(task["predictions"][0]["result"], task["data"]) == []
+
+
+def test_a_row_can_be_found_by_code_and_title_and_stores_the_code(task) -> None:
+    row = task["data"]["candidates"][0]
+    assert row["value"] == "I63.9 Cerebral infarction, unspecified"
+    assert row["alias"] == "I63.9"
+
+
 def test_candidates_below_a_threshold_carry_its_class(task) -> None:
     classes = [re.search('class="c ([^"]*)"', row["html"])[1] for row in task["data"]["candidates"]]
-    assert [set(c.split()) - {"high", "mid", "low"} for c in classes] == [
+    looks = {"high", "mid", "low", "first", "dx-group", "text-group"}
+    assert [set(c.split()) - looks for c in classes] == [
         set(),
         {"b9"},
         {"b9", "b7", "b5"},
@@ -107,8 +143,9 @@ def test_every_key_is_given_once(stroke_emr) -> None:
     taxonomy = Taxonomy("many", (CodeEntry(c, c, None, "chapter") for c in codes))
     suggestions = SuggestionSet("EMR-1", tuple(Suggestion(c, 0.9) for c in codes), "v1")
     data = build_task(stroke_emr, suggestions, taxonomy, batch="b", order=1)["data"]
-    keys = [row["hotkey"] for row in [*data["candidates"], *data["labels"]] if "hotkey" in row]
-    taken = set("zxcfgjk")  # by quality and threshold
+    rows = [*data["candidates"], *data["labels"], *data["principal_options"]]
+    keys = [row["hotkey"] for row in rows if "hotkey" in row]
+    taken = set("zxcfgjku/")  # by quality, threshold, search and Label Studio
     assert len(keys) == len(set(keys)) and not taken & set(keys)
 
 

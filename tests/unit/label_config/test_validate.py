@@ -8,7 +8,7 @@ import pytest
 
 from label_config.errors import DataError
 from label_config.task import build_task
-from label_config.validate import keep_valid, validate_result
+from label_config.validate import keep_answer, keep_valid, validate_result
 
 
 @pytest.fixture
@@ -105,3 +105,69 @@ def test_items_that_are_no_objects_are_refused(task) -> None:
 def test_a_foreign_task_cannot_be_checked() -> None:
     with pytest.raises(DataError, match="not made by this project"):
         validate_result([], {"text": "abc"})
+
+
+# -- answers to an open editor --------------------------------------------------------------------
+
+FRESH = "5f3a9c0b7d21"
+
+
+@pytest.fixture
+def drawn(result):
+    """The region that a coder has just drawn."""
+    return {**copy.deepcopy(by_name(result, "evidence")), "id": "Tl4u2mpfeH", "origin": "manual"}
+
+
+def answered(items, task, *drawn, fresh=FRESH):
+    return keep_answer(items, task, {"result": list(drawn)}, fresh=fresh)
+
+
+def test_an_answer_may_change_classifications_and_add_a_region_with_a_fresh_id(
+    task, result
+) -> None:
+    region = {**by_name(result, "evidence"), "id": f"s9_I10_k1_1{FRESH}"}
+    answer = [by_name(result, "codes"), region]
+    assert answered(answer, task) == (answer, [])
+
+
+def test_an_answer_never_repeats_a_region_that_the_editor_holds(task, result) -> None:
+    region = by_name(result, "evidence")
+    good, [problem] = answered([region], task)
+    assert good == []
+    assert "id that the editor may hold" in problem.reason
+
+
+@pytest.mark.parametrize("where", ["predictions", "drafts", "annotations"])
+def test_a_fresh_text_that_is_not_fresh_is_no_protection(task, result, where) -> None:
+    region = {**by_name(result, "evidence"), "id": f"s9_I10_k1_1{FRESH}"}
+    seen = {**task, where: [{"id": 1, "result": [region]}]}
+    assert answered([region], seen)[0] == []
+
+
+@pytest.mark.parametrize("fresh", ["", "s", "s9_I10"])
+def test_a_short_fresh_text_is_none(task, result, fresh) -> None:
+    region = {**by_name(result, "evidence"), "id": f"new{fresh}"}
+    assert answered([region], task, fresh=fresh)[0] == []
+
+
+def test_the_drawn_region_may_be_echoed_with_another_label_where_it_was_drawn(task, drawn) -> None:
+    echo = copy.deepcopy(drawn)
+    echo["value"]["labels"] = ["I10"]
+    assert answered([echo], task, drawn) == ([echo], [])
+    echo["value"]["startOffset"] += 1
+    assert answered([echo], task, drawn)[0] == []
+
+
+def test_a_code_whose_region_was_refused_is_refused_with_it(task, result) -> None:
+    region = by_name(result, "evidence")
+    region = {**region, "value": {**region["value"], "labels": ["Other"]}}
+    value = {k: v for k, v in region["value"].items() if k != "labels"}
+    code = {**region, "from_name": "evidence_code", "type": "taxonomy"}
+    code["value"] = {**value, "taxonomy": [["9", "I10"]]}
+    assert answered([region, code], task)[0] == []
+
+
+def test_a_bad_item_in_an_answer_is_dropped_like_anywhere_else(task) -> None:
+    answer = [{"from_name": "ask", "to_name": "emr", "type": "textarea"}, {"x": 1}, None]
+    good, problems = answered(answer, task)
+    assert good == [] and len(problems) == 3

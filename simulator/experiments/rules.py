@@ -1,0 +1,208 @@
+"""Experiment: how often coders break each rule, and whether a warning points at a real error.
+
+The model whose suggestions are checked is the lexicon of highlights, fitted on two thirds of the
+cases. CodiEsp lists codes in no order, so the rules about the first code are left out; it gives age
+and sex only in the text, where English cases mostly begin with them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from label_config.errors import ConfigError
+from label_config.measured import Measured, Progress, goal
+from label_config.record import EMR, Sex
+from label_config.rules import Coded, RuleBook, RuleWarning
+from label_config.suggestion import Suggestion, SuggestionSet
+from label_config.task import build_task
+from label_config.taxonomy import Taxonomy
+from simulator.experiments.codiesp_data import Language, read_cases
+from training.lexicon import Lexicon
+
+SHOWN = ("language", "rule", "coders_break", "fires", "firings", "points_at_error", "chance")
+LANGUAGES: tuple[Language, ...] = ("en", "es")
+TICKED = 0.5
+"""From this confidence on, a code counts as suggested."""
+TEST_SHARE = 1 / 3
+ALL = "all rules"
+BLOCK_CHECKS = 40
+_PATIENT = re.compile(r"(\d{1,3})[- ]years?[- ]old (?:\w+ ){0,2}?(man|male|boy|woman|female|girl)")
+_SEXES: dict[str, Sex] = {
+    **dict.fromkeys(("man", "male", "boy"), "male"),
+    **dict.fromkeys(("woman", "female", "girl"), "female"),
+}
+
+
+@dataclass
+class Count:
+    """What was seen of one rule."""
+
+    cases: int = 0
+    """Cases in which it fired."""
+    firings: int = 0
+    right: int = 0
+    """Firings that name a code which is wrong, or ask for one which is missing."""
+    chance: float = 0.0
+    """Firings that would do so if they named as many codes of the case at random."""
+
+
+@dataclass
+class Seen:
+    """Counts by rule over a set of cases."""
+
+    cases: int = 0
+    by_rule: dict[str, Count] = field(default_factory=dict)
+
+    def add(
+        self, warnings: Sequence[RuleWarning], there: Sequence[str], gold: Collection[str]
+    ) -> None:
+        """Count what the rules say of the codes that are there, against the right ones."""
+        self.cases += 1
+        wrong = np.mean([code not in gold for code in there]) if there else 0.0
+        for rule in {name for w in warnings for name in (w.rule, ALL)}:
+            self.by_rule.setdefault(rule, Count()).cases += 1
+        for warning in warnings:
+            named = [code for code in warning.codes if code in there]
+            missing = [code for code in warning.codes if code not in there]
+            right = any(c not in gold for c in named) or any(c in gold for c in missing)
+            for rule in (warning.rule, ALL):
+                count = self.by_rule[rule]
+                count.firings += 1
+                count.right += right
+                count.chance += float(1 - (1 - wrong) ** len(named))
+
+
+def run(
+    quick: bool,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+    data: Path | None = None,
+) -> Measured:
+    """Measure every rule that CodiEsp can break; `data` is the folder of its cases.
+
+    Raises ConfigError without `data`.
+    """
+    if data is None:
+        raise ConfigError("the rules experiment needed the folder of CodiEsp's cases (--data)")
+    taxonomy = Taxonomy.icd10cm()
+    book = RuleBook(taxonomy)
+    languages = LANGUAGES[:1] if quick else LANGUAGES
+    rows: list[dict[str, Any]] = []
+    steps = [(language, seed) for language in languages for seed in seeds]
+    digest, blocked = hashlib.sha256(), 0
+    for done, (language, seed) in enumerate(steps):
+        if progress is not None:
+            progress(done, len(steps))
+        cases = _Cases.read(data, language, taxonomy)
+        digest.update("".join(emr.long_text for emr in cases.emrs).encode())
+        rows += cases.measure(seed, book, language)
+        blocked += cases.blocked(book)
+    return Measured(rows, _goals(rows, blocked), tuple(seeds), digest.hexdigest()[:16], SHOWN)
+
+
+@dataclass
+class _Cases:
+    """CodiEsp in one language; codes that the release lost are left out."""
+
+    emrs: list[EMR]
+    gold: list[tuple[str, ...]]
+    codings: list[Any]
+    taxonomy: Taxonomy
+
+    @classmethod
+    def read(cls, folder: Path, language: Language, taxonomy: Taxonomy) -> _Cases:
+        emrs, codings = read_cases(folder, language)
+        kept = []
+        for coding in codings:
+            known = tuple(code for code in coding.codes if code in taxonomy)
+            spans = tuple(span for span in coding.evidence if span.code in known)
+            kept.append(replace(coding, codes=known, evidence=spans))
+        return cls([_with_patient(e) for e in emrs], [c.codes for c in kept], kept, taxonomy)
+
+    def measure(self, seed: int, book: RuleBook, language: str) -> list[dict[str, Any]]:
+        """One row per rule that fired on coders or on the model."""
+        asked = [rule for rule in book.rules if rule not in book.order_rules]
+        order = np.random.default_rng(seed).permutation(len(self.emrs))
+        test, fit = np.split(order, [round(TEST_SHARE * len(order))])
+        coders, model = Seen(), Seen()
+        for n in range(len(self.emrs)):
+            coders.add(self._warnings(book, asked, n, self.gold[n], {}), self.gold[n], self.gold[n])
+        lexicon, codes = self._lexicon(fit.tolist())
+        scores_NK = lexicon.scores([self.emrs[n] for n in test])
+        for n, scores_K in zip(test, scores_NK, strict=True):
+            said = {codes[k]: float(scores_K[k]) for k in np.flatnonzero(scores_K >= TICKED)}
+            warnings = self._warnings(book, asked, n, tuple(said), said)
+            model.add(warnings, tuple(said), self.gold[n])
+        rules = sorted({*coders.by_rule, *model.by_rule})
+        return [_row(language, seed, rule, coders, model) for rule in rules]
+
+    def blocked(self, book: RuleBook) -> int:
+        """Tasks whose prediction a warning changed; what a coder may do is the same anyway."""
+        off = RuleBook(book.taxonomy, off={rule.split("/")[0] for rule in book.rules})
+        changed = 0
+        for emr, codes in list(zip(self.emrs, self.gold, strict=True))[:BLOCK_CHECKS]:
+            said = SuggestionSet(emr.emr_id, tuple(Suggestion(c, 0.9) for c in codes), "coders")
+            tasks = [
+                build_task(emr, said, self.taxonomy, batch="b", order=1, rules=rules)
+                for rules in (book, off)
+            ]
+            changed += tasks[0]["predictions"] != tasks[1]["predictions"]
+        return changed
+
+    def _lexicon(self, fit: Sequence[int]) -> tuple[Lexicon, list[str]]:
+        codings = [self.codings[n] for n in fit]
+        count = Counter(code for coding in codings for code in coding.codes)
+        codes = sorted(count)
+        emrs = [self.emrs[n] for n in fit]
+        return Lexicon.fit(emrs, codings, self.taxonomy, codes), codes
+
+    def _warnings(
+        self,
+        book: RuleBook,
+        asked: Sequence[str],
+        n: int,
+        codes: tuple[str, ...],
+        supported: dict[str, float],
+    ) -> list[RuleWarning]:
+        emr = self.emrs[n]
+        return book.check(Coded(codes, emr.sex, emr.age, supported), only=asked)
+
+
+def _with_patient(emr: EMR) -> EMR:
+    """Age and sex from the first sentence that tells both."""
+    match = _PATIENT.search(emr.long_text)
+    if match is None or int(match[1]) > 120:
+        return emr
+    return replace(emr, age=float(match[1]), sex=_SEXES[match[2]])
+
+
+def _row(language: str, seed: int, rule: str, coders: Seen, model: Seen) -> dict[str, Any]:
+    broken, fired = (seen.by_rule.get(rule, Count()) for seen in (coders, model))
+    return {
+        "language": language,
+        "rule": rule,
+        "seed": seed,
+        "coders_break": broken.cases / coders.cases,
+        "fires": fired.cases / model.cases,
+        "firings": fired.firings,
+        "points_at_error": fired.right / fired.firings if fired.firings else None,
+        "chance": fired.chance / fired.firings if fired.firings else None,
+    }
+
+
+def _goals(rows: Sequence[dict[str, Any]], blocked: int) -> list[dict[str, Any]]:
+    whole = [row for row in rows if row["rule"] == ALL and row["firings"]]
+    above = [row["points_at_error"] - row["chance"] for row in whole]
+    lift = np.median(above) if above else float("nan")
+    return [
+        goal("warnings that change a prediction", "<= 0", blocked),
+        goal("firings at an error, above chance", ">= 0", float(lift)),
+    ]
