@@ -1,4 +1,9 @@
-"""Training off the request path: a queue, one job at a time per workspace, status in files."""
+"""Training off the request path: a queue, one job at a time per workspace, status in files.
+
+A job is noted in the queue's store before it is queued and until it has ended: what a killed worker
+had begun is queued again when a worker starts, and data that gave a version already gives no
+second one.
+"""
 
 from __future__ import annotations
 
@@ -11,21 +16,40 @@ from typing import Any
 
 from huey import Huey, RedisHuey, SqliteHuey
 from huey.api import Task
+from huey.registry import Message
+from huey.serializer import Serializer
 
-from label_config.errors import ClinicocoError
+from label_config.errors import ClinicocoError, ServerError
 from label_config.files import write_json
+from ml_backend.locks import locked
 from ml_backend.settings import settings
 from ml_backend.workspace import Workspace
 
 log = logging.getLogger(__name__)
+MOST_STARTS = 3
+"""A training that took its worker down so many times is given up."""
+NOTE = "clinicoco-wanted:"
+
+
+class JsonSerializer(Serializer):  # type: ignore[misc]
+    """Messages as JSON: reading the queue must never run what somebody wrote into it."""
+
+    def _serialize(self, data: Any) -> bytes:
+        values = {"message": data._asdict()} if isinstance(data, Message) else {"value": data}
+        return json.dumps(values).encode()
+
+    def _deserialize(self, data: bytes) -> Any:
+        values = json.loads(data)
+        return Message(**values["message"]) if "message" in values else values["value"]
 
 
 def _make_queue() -> Huey:
+    options: dict[str, Any] = {"serializer": JsonSerializer(), "results": False}
     if settings().redis_url:
-        return RedisHuey("clinicoco", url=settings().redis_url)
+        return RedisHuey("clinicoco", url=settings().redis_url, **options)
     path = settings().queue_file
     path.parent.mkdir(parents=True, exist_ok=True)
-    return SqliteHuey("clinicoco", filename=str(path))
+    return SqliteHuey("clinicoco", filename=str(path), **options)
 
 
 queue = _make_queue()
@@ -34,36 +58,83 @@ queue = _make_queue()
 @queue.task(context=True)  # type: ignore[untyped-decorator]
 def train(folder: str, task: Task | None = None) -> str:
     """Train a new version for one workspace and let it serve if it passes its check."""
+    job = task.id if task else "direct"
+    try:
+        return _train(Path(folder), job)
+    finally:  # not reached by a worker that is killed
+        queue.delete(NOTE + job)
+
+
+def _train(folder: Path, job: str) -> str:
     from ml_backend.steps import train_model  # the web server imports this module without torch
 
-    job = task.id if task else "direct"
-    report = _reporter(Path(folder), job)
-    with queue.lock_task(f"train:{folder}"):
-        report(state="running", step="reading", done=0, total=0)
-        try:
-            trained = train_model(
-                Workspace(Path(folder)),
-                progress=lambda step, done, total: report(step=step, done=done, total=total),
-            )
-        except ClinicocoError as error:
-            report(state="failed", error=str(error))
-            raise
-        except Exception as error:  # a bug: its message may quote a record, and the queue logs it
-            report(state="failed", error=type(error).__name__)
-            raise RuntimeError(f"training failed with {type(error).__name__}") from None
-        report(state="done", version=trained.version.version, promoted=trained.promoted)
-    return trained.version.version
+    report = _reporter(folder, job)
+
+    def progress(step: str, done: int, total: int) -> None:
+        report(step=step, done=done, total=total)
+
+    report(state="running", step="reading", done=0, total=0)
+    try:
+        trained = train_model(Workspace(folder), progress=progress, again=False)
+    except ClinicocoError as error:
+        report(state="failed", error=str(error))
+        raise
+    except Exception as error:  # a bug: its message may quote a record, and the queue logs it
+        report(state="failed", error=type(error).__name__)
+        raise RuntimeError(f"training failed with {type(error).__name__}") from None
+    version = trained.version.version
+    report(state="done", version=version, promoted=trained.promoted, new=trained.new)
+    return version
 
 
 def enqueue_training(folder: Path) -> str:
-    """Queue a training and return its job id; a training already waiting is not queued twice."""
+    """Queue a training and return its job id; a training already waiting is not queued twice.
+
+    Raises ServerError when the queue cannot be written.
+    """
     key = str(folder.resolve())
-    for waiting in queue.pending():
-        if waiting.name == "train" and waiting.args and waiting.args[0] == key:
-            return str(waiting.id)
-    result = train(key)
-    _reporter(folder, result.id)(state="queued")
-    return str(result.id)
+    try:
+        with locked(folder / "jobs" / ".lock"):
+            for waiting in queue.pending():
+                if waiting.name == "train" and waiting.args and waiting.args[0] == key:
+                    return str(waiting.id)
+            job = train.s(key)
+            _reporter(folder, job.id)(state="queued", starts=1)
+            queue.put(NOTE + job.id, key)
+            queue.enqueue(job)
+    except ClinicocoError:
+        raise
+    except Exception as error:  # of SQLite, of Redis, of a full disk
+        log.error("the queue failed: %s", type(error).__name__)
+        raise ServerError("the job queue cannot be written: ask again later") from None
+    return str(job.id)
+
+
+@queue.on_startup()  # type: ignore[untyped-decorator]
+def resume() -> None:
+    """Queue again what was begun or noted and is neither done nor waiting."""
+    waiting = {str(task.id) for task in queue.pending()}
+    for key in list(queue.all_results()):
+        name = key.decode() if isinstance(key, bytes) else str(key)
+        job = name.removeprefix(NOTE)
+        if not name.startswith(NOTE) or job in waiting:
+            continue
+        folder = Path(queue.get(name, peek=True))
+        with locked(folder / "jobs" / ".running", wait=False) as is_free:
+            if is_free:
+                _start_again(folder, job)
+
+
+def _start_again(folder: Path, job: str) -> None:
+    report = _reporter(folder, job)
+    starts = report().get("starts", 1) + 1
+    if starts > MOST_STARTS:
+        queue.delete(NOTE + job)
+        report(state="failed", error=f"its worker was killed {MOST_STARTS} times")
+        return
+    log.warning("job %s was cut short and is queued again", job)
+    report(state="queued", starts=starts)
+    queue.enqueue(train.task_class((str(folder.resolve()),), id=job))
 
 
 def job_status(folder: Path) -> list[dict[str, Any]]:
@@ -78,12 +149,15 @@ def run_worker() -> None:
     consumer.run()
 
 
-def _reporter(folder: Path, job: str) -> Callable[..., None]:
+def _reporter(folder: Path, job: str) -> Callable[..., dict[str, Any]]:
     path = folder / "jobs" / f"{job}.json"
 
-    def report(**changes: Any) -> None:
-        known = json.loads(path.read_text("utf-8")) if path.exists() else {"job": job}
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        write_json(path, {**known, **changes, "updated": now})
+    def report(**changes: Any) -> dict[str, Any]:
+        known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        if changes:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            known = {"job": job, **known, **changes, "updated": now}
+            write_json(path, known)
+        return known
 
     return report

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from label_studio_sdk import LabelStudio
@@ -19,6 +21,8 @@ from label_config.annotation import read_export
 from label_config.errors import ConfigError, ServerError, ServerRefused, ServerUnreachable
 from label_config.files import Problem
 from label_config.record import Coding
+from ml_backend.incremental import PullMark, annotation_count
+from ml_backend.notes import PushNote
 from ml_backend.project_setup import ProjectSetup, SetupConfig, our_backends
 from ml_backend.refusals import Caller, explain
 
@@ -27,6 +31,7 @@ Task = dict[str, Any]
 """A task as Label Studio answers it: id, data, meta, annotations, predictions ..."""
 
 COUNTS = "id,total_annotations,cancelled_annotations"
+PULL_FIELDS = f"{COUNTS},updated_at"
 TASKS_PER_IMPORT = 200
 TASKS_PER_PAGE = 100
 ROWS_PER_PAGE = 500
@@ -34,6 +39,8 @@ ID_CHARACTERS_PER_QUERY = 1_000
 """Ids travel in the address, and servers take addresses of about 4,000 characters."""
 IMPORT_ATTEMPTS = 3
 TIMEOUT_SECONDS = 120.0
+SETTLE_SECONDS = 15.0
+"""How long Label Studio may still work on an import that nobody waits for any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,10 @@ class Pulled(NamedTuple):
     """Annotations or items that could not be read, skips among them, by their id."""
     skipped: list[str]
     """EMRs that were skipped and not coded by anyone."""
+    mark: PullMark
+    """Where the next pull can go on."""
+    read: frozenset[str] | None
+    """The EMRs that were looked at; None: all of them."""
 
 
 class LabelStudioClient:
@@ -93,25 +104,45 @@ class LabelStudioClient:
         project_id: int,
         tasks: Sequence[Task],
         *,
+        note: PushNote | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> int:
         """Import the tasks whose `emr_id` the project lacks, in their order; return how many.
 
+        `note` is open while a request is out: call `settle` if an earlier push has left it open.
         The label stream shows predictions of one version only, the pushed one from now on: refresh
         the tasks that wait with an older one.
         """
         pushed = 0
         for done, chunk in enumerate(_chunks(tasks, TASKS_PER_IMPORT)):
-            pushed += self._import(project_id, chunk)
+            pushed += self._import(project_id, chunk, note)
             if progress is not None:
                 progress(min((done + 1) * TASKS_PER_IMPORT, len(tasks)), len(tasks))
         versions = [p["model_version"] for task in tasks for p in task.get("predictions", ())]
         if pushed and versions:
-            self._show_version(project_id, versions[-1])
+            self.show_version(project_id, versions[-1])
         return pushed
 
-    def _import(self, project_id: int, tasks: Sequence[Task]) -> int:
-        """Import a chunk exactly once: after a lost answer, look before sending again."""
+    def settle(self, project_id: int, emr_ids: Sequence[str], *, sent_at: datetime) -> None:
+        """Wait until an import without an answer has arrived or cannot any more; remove doubles.
+
+        Of tasks that share an `emr_id` the one that a coder has touched stays, else the first.
+        """
+        while self._present(project_id, emr_ids) != set(emr_ids):
+            if (datetime.now(UTC) - sent_at).total_seconds() > SETTLE_SECONDS:
+                break
+            time.sleep(0.5)
+        same: dict[str, list[Task]] = {}
+        for row in self._rows(project_id, f"meta,{COUNTS}"):
+            same.setdefault(_emr_id(row), []).append(row)
+        for rows in same.values():
+            rows.sort(key=_is_touched, reverse=True)
+            for extra in rows[1:]:
+                if not _is_touched(extra):
+                    self._call("remove a double task", self._sdk.tasks.delete, str(extra["id"]))
+
+    def _import(self, project_id: int, tasks: Sequence[Task], note: PushNote | None) -> int:
+        """Import a chunk exactly once: after a lost answer, settle before sending again."""
         missing: dict[str, Task] = {}
         present = self._present(project_id, [task["data"]["emr_id"] for task in tasks])
         for task in tasks:
@@ -121,6 +152,9 @@ class LabelStudioClient:
         for attempts_left in reversed(range(IMPORT_ATTEMPTS)):
             if not request:
                 break
+            sent_at = datetime.now(UTC)
+            if note is not None:
+                note.open(list(missing))
             try:
                 self._call.once(
                     "import tasks", self._sdk.projects.import_tasks, project_id, request=request
@@ -129,8 +163,11 @@ class LabelStudioClient:
             except ServerUnreachable:
                 if not attempts_left:
                     raise
+                self.settle(project_id, list(missing), sent_at=sent_at)
                 present = self._present(project_id, list(missing))
                 request = [task for emr_id, task in missing.items() if emr_id not in present]
+        if note is not None:
+            note.close()
         return len(missing)
 
     def _present(self, project_id: int, emr_ids: Sequence[str]) -> set[str]:
@@ -228,10 +265,11 @@ class LabelStudioClient:
                     "interface lacks a control that they use; run set-up again"
                 )
         if request:
-            self._show_version(project_id, versions.pop())
+            self.show_version(project_id, versions.pop())
         return len(request)
 
-    def _show_version(self, project_id: int, version: str) -> None:
+    def show_version(self, project_id: int, version: str) -> None:
+        """Let the label stream show this version's predictions."""
         self._call(
             "choose the model version",
             self._sdk.projects.update,
@@ -250,11 +288,63 @@ class LabelStudioClient:
             raise ServerError("Label Studio took the annotation without an id")
         return int(created.id)
 
-    def pull(self, project_id: int) -> Pulled:
-        """Every EMR's latest coding, what could not be read, and who was skipped."""
-        ids = [row["id"] for row in self._rows(project_id, COUNTS) if _is_touched(row)]
-        report = read_export(self._full(project_id, ids))
-        return Pulled(report.records, report.problems, report.skipped)
+    def pull(self, project_id: int, mark: PullMark | None = None) -> Pulled:
+        """Every EMR's starred or latest coding, what could not be read, and who was skipped.
+
+        With the `mark` of an earlier pull, only of the tasks that have changed since.
+        """
+        if mark is not None and mark.project_id == project_id and mark.updated_at:
+            changed = self._changed(project_id, mark)
+            if changed is not None:
+                return changed
+        rows = list(self._rows(project_id, PULL_FIELDS))
+        report = read_export(self._full(project_id, [r["id"] for r in rows if _is_touched(r)]))
+        mark = PullMark(project_id, "").after(rows)
+        return Pulled(report.records, report.problems, report.skipped, mark, None)
+
+    def _changed(self, project_id: int, mark: PullMark) -> Pulled | None:
+        """What changed since; None if annotations went without a trace."""
+        behind = {
+            "filter": "filter:tasks:updated_at",
+            "operator": "greater_or_equal",
+            "type": "Datetime",
+            "value": mark.since,
+        }
+        rows = list(self._rows(project_id, f"{PULL_FIELDS},meta", behind))
+        new = mark.after(rows)
+        project = self._call("read the project", self._sdk.projects.get, project_id)
+        coded, skipped = project.total_annotations_number, project.skipped_annotations_number
+        if new.total != (coded or 0) + (skipped or 0):
+            return None
+        unread = mark.unread(rows)
+        report = read_export(self._full(project_id, [r["id"] for r in unread if _is_touched(r)]))
+        read = frozenset(map(_emr_id, unread))
+        return Pulled(report.records, report.problems, report.skipped, new, read)
+
+    def show_tab(self, project_id: int, title: str, task_ids: Sequence[int]) -> None:
+        """A Data Manager tab with just these tasks; without tasks it goes away."""
+        views = self._call("list the views", self._sdk.views.list, project=project_id)
+        mine = [str(view.id) for view in views if (view.data or {}).get("title") == title]
+        for extra in mine[1:] if task_ids else mine:
+            self._call("remove a view", self._sdk.views.delete, extra)
+        if not task_ids:
+            return
+        items = [
+            {"filter": "filter:tasks:id", "operator": "equal", "type": "Number", "value": task_id}
+            for task_id in task_ids
+        ]
+        data: Any = {
+            "title": title,
+            "type": "list",
+            "target": "tasks",
+            "filters": {"conjunction": "or", "items": items},
+        }
+        if mine:
+            self._call(
+                "change a view", self._sdk.views.update, mine[0], project=project_id, data=data
+            )
+        else:
+            self._call.once("create a view", self._sdk.views.create, project=project_id, data=data)
 
     # -- training -----------------------------------------------------------------------------
 
@@ -283,7 +373,7 @@ def _emr_id(task: Mapping[str, Any]) -> str:
 
 
 def _is_touched(row: Mapping[str, Any]) -> bool:
-    return bool(row.get("total_annotations") or row.get("cancelled_annotations"))
+    return annotation_count(row) > 0
 
 
 def _chunks(items: Sequence[T], size: int) -> Iterator[Sequence[T]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from label_config.errors import CheckpointError
 from label_config.files import write_json
+from ml_backend.locks import locked
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,8 @@ class ModelVersion:
     made: str
     validation: dict[str, float]
     """Scores on held-back clean EMRs at training time; empty for a cold start."""
+    made_from: str = ""
+    """A hash of the data and settings: equal ones give the same model."""
 
 
 class Registry:
@@ -42,40 +45,51 @@ class Registry:
         found = []
         for entry in self.folder.glob("v*.json"):
             values = json.loads(entry.read_text("utf-8"))
-            found.append(ModelVersion(folder=self.folder / values["version"], **values))
+            if values["version"] == entry.stem:  # else it may name a folder anywhere
+                found.append(ModelVersion(folder=self.folder / entry.stem, **values))
         return sorted(found, key=lambda v: _number(v.version))
 
     def next_number(self) -> int:
         """The number of the next version."""
         return max((_number(v.version) for v in self.versions()), default=0) + 1
 
-    def add(self, folder: Path, version: str, validation: dict[str, float]) -> ModelVersion:
+    def add(
+        self, folder: Path, version: str, validation: dict[str, float], *, made_from: str = ""
+    ) -> ModelVersion:
         """Register a complete model folder, named by its version, under the registry's folder."""
         if folder != self.folder / version:
             raise CheckpointError(f"{folder} must be {self.folder / version}")
         made = datetime.now(UTC).isoformat(timespec="seconds")
-        values = {"version": version, "made": made, "validation": validation}
+        values: dict[str, Any] = {"version": version, "made": made, "validation": validation}
+        values["made_from"] = made_from
         write_json(self.folder / f"{version}.json", values)
-        return ModelVersion(folder=folder, version=version, made=made, validation=validation)
+        return ModelVersion(folder=folder, **values)
 
     def live(self) -> ModelVersion | None:
         """The version that serves, or None before the first promotion."""
         history = self._history()
         return self[history[-1]] if history else None
 
+    def candidates(self) -> list[ModelVersion]:
+        """The live version, then those that served before it, newest first."""
+        known = {model.version: model for model in self.versions()}
+        return [known[name] for name in reversed(self._history()) if name in known]
+
     def promote(self, version: str) -> ModelVersion:
         """Let a version serve from now on."""
-        model = self[version]
-        history = [v for v in self._history() if v != version]
-        write_json(self.live_path, {"history": [*history, version]})
+        with locked(self.folder / ".lock"):
+            model = self[version]
+            history = [v for v in self._history() if v != version]
+            write_json(self.live_path, {"history": [*history, version]})
         return model
 
     def rollback(self) -> ModelVersion:
         """Let the version before the live one serve again."""
-        history = self._history()
-        if len(history) < 2:
-            raise CheckpointError("there is no earlier model version to go back to")
-        write_json(self.live_path, {"history": history[:-1]})
+        with locked(self.folder / ".lock"):
+            history = self._history()
+            if len(history) < 2:
+                raise CheckpointError("there is no earlier model version to go back to")
+            write_json(self.live_path, {"history": history[:-1]})
         return self[history[-2]]
 
     def __getitem__(self, version: str) -> ModelVersion:

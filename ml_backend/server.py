@@ -4,26 +4,36 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from pathlib import Path
+import json
+import os
+import time
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from importlib.resources import files
+from threading import BoundedSemaphore
 from typing import Annotated, Any
 
+import yaml
 from flask import Flask, Response, jsonify, request
-from gunicorn.app.base import BaseApplication
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, ConfigDict, Field
-from werkzeug.exceptions import BadRequest, UnsupportedMediaType
+from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMediaType
 
 from label_config.taxonomy import tree_json
 from ml_backend.dashboard.routes import register
 from ml_backend.jobs import job_status
+from ml_backend.memory import WorkerMemory
 from ml_backend.model import ANNOTATION_EVENTS, TRAIN_EVENT, CliniCoCoModel, parse_project_id
-from ml_backend.security import protect
+from ml_backend.security import MAX_BODY_SECONDS, Busy, Credentials, TooSlow, protect
 from ml_backend.serving import Backend, Serving
 from ml_backend.settings import Settings
 
 MAX_TASKS = 10_000
+KEPT_FREE = 8
+"""Threads of a worker that no prediction may take: health, set-up and events always find one."""
+SHARED_METRICS = "PROMETHEUS_MULTIPROC_DIR"
+"""Where workers keep their counts, so that any of them can tell all."""
 
 
 class SetupRequest(BaseModel):
@@ -33,6 +43,13 @@ class SetupRequest(BaseModel):
     project: str | int
 
 
+class PredictParams(BaseModel):
+    """What comes with the tasks; a context says that a coder asks from the open editor."""
+
+    model_config = ConfigDict(extra="ignore")
+    context: dict[str, Any] | None = None
+
+
 class PredictRequest(BaseModel):
     """Body of POST /predict."""
 
@@ -40,7 +57,7 @@ class PredictRequest(BaseModel):
     project: str | int
     tasks: Annotated[list[dict[str, Any]], Field(max_length=MAX_TASKS)]
     label_config: str | None = None
-    params: dict[str, Any] | None = None
+    params: PredictParams | None = None
 
 
 class WebhookProject(BaseModel):
@@ -64,12 +81,9 @@ def create_app(backend: Backend, settings: Settings) -> Flask:
     """Build the app with every route of the protocol."""
     app = Flask(__name__, static_folder=None)
     metrics = CollectorRegistry()
-    protect(
-        app,
-        user=settings.backend_user,
-        password=settings.backend_password.get_secret_value(),
-        registry=metrics,
-    )
+    protect(app, credentials(settings), registry=metrics)
+    predicted = Counter("clinicoco_predictions", "Tasks answered", ["members"], registry=metrics)
+    places = BoundedSemaphore(max(1, settings.backend_threads - KEPT_FREE))
 
     @app.get("/")
     @app.get("/health", endpoint="health")
@@ -85,9 +99,18 @@ def create_app(backend: Backend, settings: Settings) -> Flask:
     @app.post("/predict")
     def predict() -> Response:
         body = PredictRequest.model_validate(_json_body())
-        model = CliniCoCoModel(body.project, body.label_config, backend=backend)
-        context = (body.params or {}).get("context")
-        response = model.predict(body.tasks, context=context)
+        seconds = settings.predict_seconds
+        model = CliniCoCoModel(body.project, body.label_config, backend=backend, seconds=seconds)
+        context = body.params.context if body.params else None
+        if not places.acquire(blocking=False):
+            raise Busy("too many predictions are waiting: ask again in a few seconds")
+        try:
+            response = model.predict(body.tasks, context=context)
+        finally:
+            places.release()
+        predicted.labels("all").inc(response.read)
+        predicted.labels("quick").inc(response.hurried)
+        predicted.labels("none").inc(response.unread)
         return jsonify(results=response.predictions, model_version=response.model_version)
 
     @app.post("/webhook")
@@ -110,11 +133,16 @@ def create_app(backend: Backend, settings: Settings) -> Flask:
 
     @app.get("/metrics")
     def show_metrics() -> Response:
-        return Response(generate_latest(metrics), content_type=CONTENT_TYPE_LATEST)
+        return Response(_metrics(metrics), content_type=CONTENT_TYPE_LATEST)
+
+    @app.get("/openapi.json")
+    def openapi() -> Response:
+        return jsonify(description())
 
     @app.get("/taxonomy.json", endpoint="taxonomy")
     def taxonomy() -> Response:
-        serving = _chosen(backend)[0]
+        wanted = request.args.get("set")
+        serving = backend.of_code_set(wanted) if wanted else _chosen(backend)[0]
         body, tag = _tree(serving, request.args.get("scope") == "all")
         zipped = request.accept_encodings.quality("gzip") > 0
         answer = Response(body if zipped else gzip.decompress(body), mimetype="application/json")
@@ -131,48 +159,61 @@ def create_app(backend: Backend, settings: Settings) -> Flask:
     return app
 
 
-class _Server(BaseApplication):  # type: ignore[misc]
-    """Gunicorn around the app: one process, because the model is large, and several threads."""
-
-    def __init__(self, folders: Sequence[Path], settings: Settings) -> None:
-        self._folders, self._settings = folders, settings
-        super().__init__()
-
-    def load_config(self) -> None:
-        chosen: Mapping[str, Any] = {
-            "bind": f"{self._settings.backend_host}:{self._settings.backend_port}",
-            "workers": 1,
-            "threads": self._settings.backend_threads,
-            "worker_class": "gthread",
-            "timeout": 300,
-            "graceful_timeout": 5,
-            "accesslog": None,
-            "limit_request_line": 4094,
-            "control_socket_disable": True,
-        }
-        for name, value in chosen.items():
-            if name in self.cfg.settings:
-                self.cfg.set(name, value)
-
-    def load(self) -> Flask:
-        return create_app(Backend(self._folders), self._settings)
+def credentials(settings: Settings) -> Credentials:
+    """What the settings say opens the routes."""
+    return Credentials(
+        settings.backend_user,
+        settings.backend_password.get_secret_value(),
+        settings.backend_token.get_secret_value(),
+        settings.webhook_secret.get_secret_value(),
+    )
 
 
-def serve(folders: Sequence[Path], settings: Settings) -> None:
-    """Serve the workspaces until interrupted."""
-    _Server(folders, settings).run()
+@cache
+def description() -> dict[str, Any]:
+    """The OpenAPI description of every route."""
+    text = files("ml_backend").joinpath("openapi.yaml").read_text("utf-8")
+    described: dict[str, Any] = yaml.safe_load(text)
+    return described
 
 
-def _json_body() -> Any:
-    if not request.is_json:
+def _json_body() -> dict[str, Any]:
+    if not request.is_json or request.content_encoding:
         raise UnsupportedMediaType
     try:
-        body = request.get_json(silent=True)
-    except RecursionError:
+        body = json.loads(_read_body())
+    except (ValueError, RecursionError):
         raise BadRequest from None
     if not isinstance(body, dict):
         raise BadRequest
     return body
+
+
+def _read_body() -> bytes:
+    """The whole body. Raises TooSlow for a caller that sends it drop by drop."""
+    deadline, most = time.monotonic() + MAX_BODY_SECONDS, request.max_content_length or 0
+    parts: list[bytes] = []
+    try:
+        while part := request.stream.read(2**16):
+            parts.append(part)
+            if time.monotonic() > deadline:
+                raise TooSlow("the request did not arrive in time")
+            if most and sum(map(len, parts)) > most:
+                raise RequestEntityTooLarge
+    except OSError:
+        raise TooSlow("the request did not arrive in time") from None
+    return b"".join(parts)
+
+
+def _metrics(own: CollectorRegistry) -> bytes:
+    """Every worker's counts, where they share them, and every worker's memory."""
+    shared = os.environ.get(SHARED_METRICS)
+    if not shared:
+        return generate_latest(own)
+    every = CollectorRegistry()
+    MultiProcessCollector(every, shared)  # type: ignore[no-untyped-call]
+    every.register(WorkerMemory(os.getppid()))
+    return generate_latest(every)
 
 
 def _chosen(backend: Backend) -> Sequence[Serving]:

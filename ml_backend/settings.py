@@ -13,6 +13,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from label_config.errors import ConfigError
 
+WEBHOOK_HEADER = "X-Clinicoco-Secret"
+"""In which Label Studio's webhook shows its secret."""
+
 
 def _http_address(value: str) -> str:
     parts = urlsplit(value)
@@ -39,8 +42,17 @@ class Settings(BaseSettings):
     """Where Label Studio and the coders' browsers reach the backend."""
     backend_user: str = "label-studio"
     backend_password: SecretStr = SecretStr("")
-    """Basic auth on every route but /health and /taxonomy.json; empty turns it off."""
-    backend_threads: Annotated[int, Field(ge=1, le=64)] = 8
+    """Basic auth on every route but /health."""
+    backend_token: SecretStr = SecretStr("")
+    """A bearer token that opens the same routes, for monitoring and scripts."""
+    webhook_secret: SecretStr = SecretStr("")
+    """What Label Studio's webhook shows instead of user and password; it opens /webhook alone."""
+    backend_workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Processes that answer; they share the memory of the model that was live at the start."""
+    backend_threads: Annotated[int, Field(ge=2, le=512)] = 64
+    """Requests held at once per worker, those that wait for the model included."""
+    predict_seconds: Annotated[float, Field(gt=0, le=90)] = 30.0
+    """When /predict answers at the latest; Label Studio gives up after 100 s."""
 
     queue_file: Path = platformdirs.user_state_path("clinicoco") / "jobs.db"
     """SQLite file of the job queue; server and worker must name the same one."""

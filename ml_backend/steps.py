@@ -7,8 +7,7 @@ without harm.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,26 +15,24 @@ import numpy as np
 import scipy.sparse as sp
 
 from label_config.errors import DataError
-from label_config.files import Problem, data_hash, read_codings, read_emrs, write_records
+from label_config.files import Problem, read_codings, read_emrs, write_records
 from label_config.record import EMR, Coding
 from label_config.task import build_prediction, build_task, candidate_codes, read_emr
 from ml_backend.dashboard import history
 from ml_backend.label_studio import LabelStudioClient
-from ml_backend.registry import ModelVersion, Registry
+from ml_backend.locks import locked
+from ml_backend.notes import PushNote
+from ml_backend.registry import Registry
+from ml_backend.retrain import Progress as Progress
+from ml_backend.retrain import load_encoder
+from ml_backend.retrain import train_model as train_model
 from ml_backend.workspace import Batch, Workspace
 from sampler import CoverageSampler, reason_text
-from training.encoder import DEFAULT_ENCODER, Encoder
 from training.evaluate import evaluate
 from training.similarity import NameMapper
-from training.stages import StagesConfig
-from training.suggest import Suggester, SuggesterConfig
-
-Progress = Callable[[str, int, int], None]
-"""Called with the name of a step, how much of it is done, and how much there is."""
+from training.suggest import Suggester
 
 PREDICT_CHUNK = 64
-WORSE_BY = 0.02
-"""A new version that validates this much below the live one is kept, but does not serve."""
 
 
 def import_pool(workspace: Workspace, path: Path) -> tuple[int, list[Problem]]:
@@ -98,24 +95,49 @@ def coverage(workspace: Workspace) -> CoverageSampler:
 
 def select(workspace: Workspace, size: int) -> Batch | None:
     """Choose the next batch and write it down; None when nothing is left worth asking for."""
-    sampler = coverage(workspace)
-    chosen = sampler.query(size)
-    if not len(chosen.rows):
-        return None
-    ids = [coding.emr_id for coding in workspace.read_noisy()]
-    reasons = [reason_text(reason, workspace.config.codes) for reason in chosen.reasons]
-    return workspace.add_batch([ids[row] for row in chosen.rows], reasons)
+    with locked(workspace.folder / ".select.lock"):
+        sampler = coverage(workspace)
+        chosen = sampler.query(size)
+        if not len(chosen.rows):
+            return None
+        ids = [coding.emr_id for coding in workspace.read_noisy()]
+        reasons = [reason_text(reason, workspace.config.codes) for reason in chosen.reasons]
+        return workspace.add_batch([ids[row] for row in chosen.rows], reasons)
 
 
 def push(
     workspace: Workspace, client: LabelStudioClient, batch: Batch, *, progress: Progress
 ) -> int:
-    """Send a batch with its suggestions to Label Studio; EMRs that are there stay as they are."""
-    model = live_model(workspace)
+    """Send a batch with its suggestions to Label Studio; EMRs that are there stay as they are.
+
+    A push that was killed while it sent is settled first, so that nothing arrives twice.
+    """
+    with locked(workspace.folder / ".push.lock"):
+        note = PushNote(workspace.folder)
+        was_cut = note.is_open
+        if was_cut:
+            client.settle(project_id(workspace), note.emr_ids, sent_at=note.sent_at)
+            note.close()
+        model = live_model(workspace)
+        count = _push(workspace, client, batch, model, note, progress)
+        if was_cut:
+            client.show_version(project_id(workspace), model.version)
+        return count
+
+
+def _push(
+    workspace: Workspace,
+    client: LabelStudioClient,
+    batch: Batch,
+    model: Suggester,
+    note: PushNote,
+    progress: Progress,
+) -> int:
     found = workspace.pool.get(batch.emr_ids)
     emrs = [found[i] for i in batch.emr_ids if i in found]
     suggestions = dict(zip(found, [None] * len(found), strict=True))
     suggestions |= {s.emr_id: s for s in suggest(model, emrs, progress=progress)}
+    rules, config = workspace.rules, workspace.config
     tasks = [
         build_task(
             emr,
@@ -124,83 +146,51 @@ def push(
             batch=batch.name,
             order=order,
             reason=reason,
+            rules=rules,
+            always=config.codes if config.interface == "choices" else (),
         )
         for order, (emr, reason) in enumerate(zip(emrs, batch.reasons, strict=True), start=1)
     ]
-    return client.push(project_id(workspace), tasks)
+    return client.push(project_id(workspace), tasks, note=note)
 
 
 def refresh(workspace: Workspace, client: LabelStudioClient, *, progress: Progress) -> int:
     """Give the tasks that no coder has touched the live model's suggestions."""
     model = live_model(workspace)
     tasks = waiting(workspace, client)
-    shown = {emr_id: read_emr(task) for emr_id, task in tasks.items()}
+    has_it = [i for i, task in tasks.items() if _shows(task, model.version)]
+    shown = {i: read_emr(task) for i, task in tasks.items() if i not in has_it}
     predictions = {
         s.emr_id: build_prediction(
             shown[s.emr_id], s, workspace.taxonomy, candidates=candidate_codes(tasks[s.emr_id])
         )
         for s in suggest(model, list(shown.values()), progress=progress)
     }
-    return client.refresh_predictions(project_id(workspace), predictions)
+    count = client.refresh_predictions(project_id(workspace), predictions)
+    if has_it and not count:  # an earlier refresh may have been cut short before its last step
+        client.show_version(project_id(workspace), model.version)
+    return count
 
 
-def pull(workspace: Workspace, client: LabelStudioClient) -> tuple[int, list[Problem]]:
-    """Bring clean codes back. Idempotent: the newest annotation of an EMR replaces older ones."""
-    codings, problems, skipped = client.pull(project_id(workspace))
+def pull(
+    workspace: Workspace, client: LabelStudioClient, *, anew: bool = False
+) -> tuple[int, list[Problem]]:
+    """Bring clean codes back: what changed since the last pull, or `anew` everything.
+
+    Idempotent: of an EMR's annotations the starred or else the newest one counts. Returns how many
+    EMRs are coded, and what could not be read in the tasks that were looked at.
+    """
+    found = client.pull(project_id(workspace), None if anew else workspace.read_mark())
+    codings, skipped = found.codings, found.skipped
+    if found.read is not None:
+        kept = {c.emr_id: c for c in workspace.read_clean() if c.emr_id not in found.read}
+        codings = [*kept.values(), *codings]
+        skipped = [i for i in workspace.read_skipped() if i not in found.read] + skipped
     workspace.write_clean(codings)
     workspace.write_skipped(skipped)
+    workspace.write_mark(found.mark)
     history.note(workspace, codings)
-    return len(codings), problems
-
-
-@dataclass(frozen=True, slots=True)
-class Trained:
-    """A new model version, and whether it serves."""
-
-    version: ModelVersion
-    promoted: bool
-
-
-def train_model(
-    workspace: Workspace, *, config: SuggesterConfig | None = None, progress: Progress
-) -> Trained:
-    """Train a new version on everything the workspace holds; let it serve if it passes.
-
-    Without clean EMRs this is the cold start: names, titles and noisy codes.
-    """
-    registry = Registry(workspace.models_folder)
-    emrs, noisy = workspace.read_pool(), workspace.read_noisy()
-    clean = [c for c in workspace.read_clean() if c.quality == "clean"]
-    encoder = load_encoder()
-    names = NameMapper.load(workspace.names_folder, encoder)
-    model = Suggester.train(
-        emrs,
-        noisy,
-        clean,
-        codes=workspace.config.codes,
-        taxonomy=workspace.taxonomy,
-        encoder=encoder,
-        names=names if tuple(names.codes) == workspace.config.codes else None,
-        raw=emrs,
-        config=config or suggester_config(workspace, has_clean=bool(clean)),
-        progress=progress,
-    )
-    version = f"v{registry.next_number()}-{data_hash([*noisy, *clean])[:8]}"
-    folder = workspace.models_folder / version
-    model.save(folder, version=version)
-    added = registry.add(folder, version, model.validation)
-    live = registry.live()
-    passed = live is None or _not_worse(added.validation, live.validation)
-    if passed:
-        registry.promote(version)
-    return Trained(added, passed)
-
-
-def suggester_config(workspace: Workspace, *, has_clean: bool) -> SuggesterConfig:
-    """The members that the workspace asks for; the cold start does without the network."""
-    presets = {"quick": StagesConfig.quick, "best": StagesConfig.best, "paper": StagesConfig.paper}
-    preset = presets.get(workspace.config.network) if has_clean else None
-    return SuggesterConfig(network=preset() if preset else None)
+    return len(codings), found.problems
 
 
 def evaluate_model(
@@ -243,7 +233,10 @@ def set_up_project(workspace: Workspace, client: LabelStudioClient) -> str:
     chosen = settings()
     project = client.set_up(
         workspace.config.title,
+        screen=workspace.config.interface,
         backend_url=chosen.backend_url,
+        taxonomy_url=tree_address(workspace),
+        webhook_secret=chosen.webhook_secret.get_secret_value(),
         backend_user=chosen.backend_user,
         backend_password=chosen.backend_password.get_secret_value(),
         on_project=lambda project_id: workspace.configure(
@@ -251,6 +244,20 @@ def set_up_project(workspace: Workspace, client: LabelStudioClient) -> str:
         ),
     )
     return project.url
+
+
+def tree_address(workspace: Workspace) -> str:
+    """Where browsers fetch this project's code tree, with the key that opens nothing else."""
+    from ml_backend.security import Credentials
+    from ml_backend.settings import settings
+
+    chosen, code_set = settings(), workspace.code_set
+    address = f"{chosen.backend_url}/taxonomy.json?set={code_set}"
+    credentials = Credentials(
+        password=chosen.backend_password.get_secret_value(),
+        token=chosen.backend_token.get_secret_value(),
+    )
+    return f"{address}&key={credentials.key_of(code_set)}" if credentials.are_needed else address
 
 
 def live_model(workspace: Workspace) -> Suggester:
@@ -271,18 +278,15 @@ def suggest(model: Suggester, emrs: Sequence[EMR], *, progress: Progress) -> lis
     return suggestions
 
 
+def _shows(task: dict[str, Any], version: str) -> bool:
+    return any(p.get("model_version") == version for p in task.get("predictions") or ())
+
+
 def project_id(workspace: Workspace) -> int:
     """The Label Studio project. Raises DataError before set-up."""
     if workspace.config.project_id is None:
         raise DataError(f"{workspace.folder} is linked to no project: run `clinicoco set-up` first")
     return workspace.config.project_id
-
-
-def load_encoder() -> Encoder:
-    """The encoder that the environment names, or the default."""
-    from ml_backend.settings import settings
-
-    return Encoder.load(settings().encoder or DEFAULT_ENCODER)
 
 
 def code_counts(codings: Sequence[Coding]) -> Counter[str]:
@@ -302,9 +306,3 @@ def _confidence_matrix(codings: Sequence[Coding], number: dict[str, int]) -> sp.
     rows, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
     shape = (len(codings), len(number))
     return sp.csr_matrix((np.array(values, np.float32), (rows, columns)), shape=shape)
-
-
-def _not_worse(new: dict[str, float], old: dict[str, float]) -> bool:
-    if "micro_f1" not in new or "micro_f1" not in old:
-        return True
-    return new["micro_f1"] >= old["micro_f1"] - WORSE_BY

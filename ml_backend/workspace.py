@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ from label_config.files import (
     write_records,
 )
 from label_config.record import EMR, Coding
+from label_config.rules import RuleBook
 from label_config.taxonomy import Taxonomy
+from ml_backend.incremental import PullMark
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,10 @@ class ProjectConfig:
     """"icd10cm", or the name of a CSV file in this folder."""
     network: Literal["none", "quick", "best", "paper"] = "best"
     """Preset of the graph network's three stages; "none" leaves it out."""
+    interface: str = "coding"
+    """The coders' screen: "coding", "choices" (small code sets) or "evidence" (review)."""
+    rules_off: tuple[str, ...] = ()
+    """Coding rules, or families of them, that say nothing."""
     label_studio_url: str = ""
     project_id: int | None = None
     """Label Studio's project, once `set-up` has made it."""
@@ -92,7 +99,13 @@ class Workspace:
             raise ConfigError(f"{self.folder} is not a workspace: it has no project.json")
         try:
             values = json.loads(path.read_text("utf-8"))
-            self.config = ProjectConfig(**{**values, "codes": tuple(values["codes"])})
+            self.config = ProjectConfig(
+                **{
+                    **values,
+                    "codes": tuple(values["codes"]),
+                    "rules_off": tuple(values.get("rules_off", ())),
+                }
+            )
         except (ValueError, TypeError, KeyError):
             raise ConfigError(f"{path} is damaged: restore it or make the workspace anew") from None
 
@@ -125,6 +138,18 @@ class Workspace:
             return Taxonomy.icd10cm()
         return Taxonomy.from_csv(self.folder / self.config.taxonomy)
 
+    @property
+    def code_set(self) -> str:
+        """Names what the project codes: 16 hex digits of a SHA-256."""
+        text = json.dumps([self.config.taxonomy, *self.config.codes])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    @property
+    def rules(self) -> RuleBook:
+        """The coding rules: built in, the team's rules.yaml, without those switched off."""
+        own = self.folder / "rules.yaml"
+        return RuleBook(self.taxonomy, own=own if own.exists() else None, off=self.config.rules_off)
+
     def read_pool(self) -> list[EMR]:
         """Every EMR of the pool, in its order."""
         return list(_all(read_emrs(self._needed(self.pool_path, "clinicoco import"))))
@@ -133,6 +158,11 @@ class Workspace:
     def pool(self) -> PoolIndex:
         """Random access to the pool by `emr_id`."""
         return PoolIndex(self._needed(self.pool_path, "clinicoco import"))
+
+    def pool_hash(self) -> str:
+        """A SHA-256 of the pool's file."""
+        with self._needed(self.pool_path, "clinicoco import").open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def read_noisy(self) -> list[Coding]:
         """The automatic codes of the pool."""
@@ -160,6 +190,15 @@ class Workspace:
     def write_skipped(self, emr_ids: Sequence[str]) -> None:
         """Replace the list of skipped EMRs."""
         write_json(self.folder / "skipped.json", list(emr_ids))
+
+    def read_mark(self) -> PullMark | None:
+        """How far the last pull read; None before the first."""
+        path = self.folder / "pulled.json"
+        return PullMark(**json.loads(path.read_text("utf-8"))) if path.exists() else None
+
+    def write_mark(self, mark: PullMark) -> None:
+        """Note how far a pull read, once all that it read is written."""
+        write_json(self.folder / "pulled.json", dataclasses.asdict(mark))
 
     # -- batches ------------------------------------------------------------------------------
 

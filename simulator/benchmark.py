@@ -17,7 +17,7 @@ from threading import Thread
 from time import perf_counter, sleep
 from typing import Any
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from label_config.errors import ConfigError
 from label_config.measured import Measured, Progress, goal

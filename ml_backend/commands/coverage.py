@@ -1,4 +1,4 @@
-"""Commands on coverage: coverage, forecast, audit-coverage, run."""
+"""Commands on coverage: coverage, forecast, audit-coverage, disputes, run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     for name, command in (
         ("coverage", coverage), ("forecast", forecast), ("audit-coverage", audit_coverage),
-        ("run", run),
+        ("disputes", disputes), ("run", run),
     ):  # fmt: skip
         app.command(name, rich_help_panel="Labelling")(command)
 
@@ -132,6 +132,31 @@ def audit_coverage(
         write_json(json_file, report)
     if found.mismatches:
         raise DataError(f"{len(found.mismatches)} counts differ from the recount")
+
+
+def disputes(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
+    """List the codes that coders of one EMR disagree on, and give Label Studio a tab with them.
+
+    There an adjudicator compares the annotations, corrects one and stars it; `pull` takes it.
+    """
+    from ml_backend.disputes import TAB, push_back
+    from ml_backend.workspace import Workspace
+
+    with progress_bar() as progress:
+        progress("reading annotations", 0, 0)
+        found = push_back(Workspace(workspace), client())
+    rows = [
+        {
+            "emr_id": dispute.emr_id,
+            "code": dispute.code,
+            "given_by": ", ".join(dispute.given_by),
+            "not_given_by": ", ".join(dispute.not_given_by),
+        }
+        for dispute in found.disputes
+    ]
+    table.show(f"{len(rows)} codes in dispute on {found.shared} shared EMRs", rows, json_file)
+    if rows:
+        table.console.print(f'Label Studio lists these EMRs in the tab "{TAB}"')
 
 
 def run(

@@ -21,9 +21,28 @@ ReportOption = Annotated[
 ]
 QuickOption = Annotated[bool, typer.Option("--quick", help="A small version, for a first look.")]
 
-EXPERIMENTS = {"sampler": "simulator.experiments.sampler"}
+EXPERIMENTS = {
+    "codiesp": "simulator.experiments.codiesp",
+    "forecast": "simulator.experiments.forecast",
+    "names": "simulator.experiments.names",
+    "noise": "simulator.experiments.noise",
+    "rules": "simulator.experiments.rules",
+    "sampler": "simulator.experiments.sampler",
+    "curves": "simulator.experiments.curves",
+    "table2": "simulator.experiments.network_table2",
+    "table3": "simulator.experiments.network_table3",
+    "fusion": "simulator.experiments.network_fusion",
+}
 """Name -> module with `run(quick, seeds, progress=None, data=None) -> Measured`."""
-BENCHMARKS = {"sampler": "sampler.benchmark"}
+BENCHMARKS = {
+    "sampler": "sampler.benchmark",
+    "simulate": "simulator.benchmark",
+    "train": "simulator.experiments.network_speed",
+    "predict": "simulator.experiments.network_predict",
+    "server": "ml_backend.bench_server",
+    "pull": "ml_backend.bench_pull",
+    "kills": "ml_backend.chaos",
+}
 """Name -> module with `run(quick, progress=None) -> Measured`."""
 
 
@@ -93,5 +112,9 @@ def _run(
     if json_file is not None:
         write_json(json_file, record)
     if report is not None:
+        image = report.with_suffix(".png")
+        if result.figure is not None:
+            result.figure(image)
+        text = table.markdown(record, summary, figure=image.name if result.figure else "")
         with atomic_path(report) as path:
-            path.write_text(table.markdown(record, summary), "utf-8")
+            path.write_text(text, "utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.progress import (
@@ -18,7 +18,9 @@ from rich.progress import (
 )
 
 from ml_backend import table
-from ml_backend.steps import Progress as Report
+
+if TYPE_CHECKING:
+    from ml_backend.steps import Progress as Report
 
 WorkspaceArgument = Annotated[
     Path, typer.Argument(help="The project's folder.", metavar="WORKSPACE")

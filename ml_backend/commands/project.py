@@ -32,7 +32,12 @@ def client() -> LabelStudioClient:
     )
 
 
-def set_up(workspace: WorkspaceArgument) -> None:
+def set_up(
+    workspace: WorkspaceArgument,
+    interface: Annotated[
+        str, typer.Option(help="Screen: coding, choices (small code sets) or evidence (review).")
+    ] = "",
+) -> None:
     """Create the project in Label Studio, or repair it, and connect the running backend.
 
     Addresses and credentials come from the environment: CLINICOCO_LABEL_STUDIO_URL,
@@ -42,7 +47,10 @@ def set_up(workspace: WorkspaceArgument) -> None:
     from ml_backend.steps import set_up_project
     from ml_backend.workspace import Workspace
 
-    url = set_up_project(Workspace(workspace), client())
+    opened = Workspace(workspace)
+    if interface:
+        opened.configure(interface=interface)
+    url = set_up_project(opened, client())
     table.console.print(f"ready: {url}")
 
 
@@ -90,14 +98,20 @@ def refresh(workspace: WorkspaceArgument) -> None:
     table.console.print(f"refreshed {count} tasks")
 
 
-def pull(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
+def pull(
+    workspace: WorkspaceArgument,
+    anew: Annotated[
+        bool, typer.Option("--anew", help="Read every annotation, not only what changed.")
+    ] = False,
+    json_file: JsonOption = None,
+) -> None:
     """Bring the coders' codes and evidence back."""
     from ml_backend import steps
     from ml_backend.workspace import Workspace
 
     with progress_bar() as progress:
         progress("reading annotations", 0, 0)
-        count, problems = steps.pull(Workspace(workspace), client())
+        count, problems = steps.pull(Workspace(workspace), client(), anew=anew)
     rows = [{"where": p.where, "reason": p.reason} for p in problems]
     if rows or json_file:
         table.show(f"{len(rows)} annotations left out", rows, json_file)

@@ -23,22 +23,18 @@ def serve(
     ],
 ) -> None:
     """Run the ML backend that Label Studio calls (see CLINICOCO_BACKEND_*)."""
-    import logging
-
-    from ml_backend.server import serve as run
     from ml_backend.settings import settings
+    from ml_backend.workers import serve as run
 
-    logging.getLogger().setLevel(logging.INFO)
     run(workspaces, settings())
 
 
 def worker() -> None:
     """Run queued trainings, one after the other."""
-    import logging
-
     from ml_backend.jobs import run_worker
+    from ml_backend.logs import log_json
 
-    logging.getLogger().setLevel(logging.INFO)
+    log_json()
     run_worker()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -51,20 +51,27 @@ class AgreementReport:
     codes: tuple[CodeAgreement, ...]
     """Codes used on shared EMRs, least agreed first."""
     disputes: tuple[Dispute, ...]
+    """Of EMRs without a starred annotation, which settles them."""
 
 
 def measure(
     workspace: Workspace, tasks: Iterable[Mapping[str, Any]], *, now: datetime | None = None
 ) -> AgreementReport:
     """Measure, and keep the report for the lead's page. `tasks` come with their annotations."""
-    report = agreement_report(read_codings(tasks), workspace.config.codes, now=now)
+    codings, settled = read_codings(tasks)
+    report = agreement_report(codings, workspace.config.codes, settled=settled, now=now)
     write_json(workspace.folder / AGREEMENT_FILE, asdict(report))
     return report
 
 
-def read_codings(tasks: Iterable[Mapping[str, Any]]) -> list[Coding]:
-    """Each coder's last usable annotation of each EMR; skipped and broken ones are left out."""
-    latest: dict[tuple[str, str], tuple[str, Coding]] = {}
+def read_codings(tasks: Iterable[Mapping[str, Any]]) -> tuple[list[Coding], set[str]]:
+    """Each coder's last usable annotation of each EMR, and the EMRs that a star settles.
+
+    Skipped and broken ones are left out, and so is a starred one where two others remain: its
+    maker has seen them.
+    """
+    latest: dict[str, dict[str, tuple[str, Coding]]] = {}
+    starred: dict[str, str] = {}
     for task in tasks:
         for annotation in task.get("annotations") or ():
             try:
@@ -73,18 +80,28 @@ def read_codings(tasks: Iterable[Mapping[str, Any]]) -> list[Coding]:
                 continue  # `clinicoco pull` reports it
             if coding.quality != "clean" or coding.coder is None:
                 continue
-            key, changed = (coding.emr_id, coding.coder), str(annotation.get("updated_at") or "")
-            if key not in latest or changed >= latest[key][0]:
-                latest[key] = changed, coding
-    return [coding for _, coding in latest.values()]
+            by_coder = latest.setdefault(coding.emr_id, {})
+            changed = str(annotation.get("updated_at") or "")
+            if coding.coder not in by_coder or changed >= by_coder[coding.coder][0]:
+                by_coder[coding.coder] = changed, coding
+            if annotation.get("ground_truth") is True:
+                starred[coding.emr_id] = coding.coder
+    for emr_id, coder in starred.items():
+        if len(latest[emr_id]) > 2:
+            latest[emr_id].pop(coder, None)
+    return [coding for by_coder in latest.values() for _, coding in by_coder.values()], set(starred)
 
 
 def agreement_report(
-    codings: Sequence[Coding], codes: Sequence[str], *, now: datetime | None = None
+    codings: Sequence[Coding],
+    codes: Sequence[str],
+    *,
+    settled: Set[str] = frozenset(),
+    now: datetime | None = None,
 ) -> AgreementReport:
     """Krippendorff's alpha over all codes and each, and every disputed code.
 
-    Codes outside `codes` are not compared.
+    Codes outside `codes` are not compared; EMRs in `settled` have no disputes.
     """
     number = {code: k for k, code in enumerate(codes)}
     ids = sorted({coding.emr_id for coding in codings})
@@ -114,6 +131,7 @@ def agreement_report(
         disputes=tuple(
             Dispute(ids[d.row], codes[d.code], d.given_by, d.not_given_by)
             for d in disagreements(*arguments, n_codes=len(codes))
+            if ids[d.row] not in settled
         ),
     )
 

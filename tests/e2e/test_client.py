@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -15,8 +16,10 @@ from label_config.record import EMR
 from label_config.suggestion import SuggestionSet
 from label_config.task import build_prediction, build_result, build_task, candidate_codes
 from label_config.taxonomy import Taxonomy
+from ml_backend.disputes import TAB, push_back
 from ml_backend.label_studio import LabelStudioClient
 from ml_backend.local_server import LocalLabelStudio
+from ml_backend.workspace import ProjectConfig, Workspace
 
 if TYPE_CHECKING:
     from conftest import Backend
@@ -96,6 +99,7 @@ def test_a_push_whose_answer_is_lost_arrives_once(
     project: int,
     taxonomy: Taxonomy,
     make_emr: Callable[[str], EMR],
+    suggest: Callable[..., SuggestionSet],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     send = client._sdk.projects.import_tasks
@@ -148,7 +152,7 @@ def test_what_simulated_coders_submit_is_pulled_and_refreshing_leaves_it_alone(
     versions = {t["meta"]["emr_id"]: len(t["predictions"]) for t in client.tasks(project)}
     assert versions == {"EMR-1": 1, "EMR-2": 1, "EMR-3": 2}
 
-    first, problems, skipped = client.pull(project)
+    first, problems, skipped, *_ = client.pull(project)
     assert first == client.pull(project)[0]
     [coding] = first
     assert coding.codes == ("E11.9", "I63.9")
@@ -157,9 +161,104 @@ def test_what_simulated_coders_submit_is_pulled_and_refreshing_leaves_it_alone(
     assert (coding.quality, coding.note, coding.seconds) == ("unsure", "Insulin?", 42.5)
     assert coding.suggested == ("I63.9", "I10")
     reasons = sorted(problem.reason for problem in problems)
-    assert reasons[0].startswith("EMR EMR-1 has a later one")
+    assert reasons[0].startswith("EMR EMR-1 has a later or starred one")
     assert reasons[1] == "skipped by the coder"
     assert skipped == ["EMR-2"]
+
+
+def test_a_pull_reads_only_what_changed_and_notices_what_went_without_a_trace(
+    client: LabelStudioClient,
+    project: int,
+    taxonomy: Taxonomy,
+    make_emr: Callable[[str], EMR],
+    suggest: Callable[..., SuggestionSet],
+) -> None:
+    emrs = {i: make_emr(i) for i in ("EMR-1", "EMR-2", "EMR-3", "EMR-4")}
+    client.push(
+        project,
+        [build_task(e, suggest(e), taxonomy, batch="b", order=1) for e in emrs.values()],
+    )
+    waiting = client.waiting(project)
+    answer = {"result": _answer(emrs["EMR-1"], waiting["EMR-1"], ["I63.9"], taxonomy)}
+    made = {
+        i: client.annotate(waiting[i]["id"], answer | {"lead_time": 5.0, "was_cancelled": False})
+        for i in ("EMR-1", "EMR-2")
+    }
+    first = client.pull(project)
+    assert first.read is None
+    assert {c.emr_id for c in first.codings} == {"EMR-1", "EMR-2"}
+
+    client.annotate(waiting["EMR-3"]["id"], {"result": [], "lead_time": 1.0, "was_cancelled": True})
+    changed = client.pull(project, first.mark)
+    assert changed.read == {"EMR-3"}
+    assert (changed.codings, changed.skipped) == ([], ["EMR-3"])
+
+    client._sdk.annotations.delete(made["EMR-2"])
+    taken_back = client.pull(project, changed.mark)
+    assert (taken_back.read, taken_back.codings) == ({"EMR-2"}, [])
+
+    client._sdk.tasks.delete(str(waiting["EMR-1"]["id"]))
+    everything = client.pull(project, taken_back.mark)
+    assert everything.read is None
+    assert (everything.codings, everything.skipped) == ([], ["EMR-3"])
+
+
+def test_a_dispute_goes_back_as_a_tab_and_a_star_settles_it(
+    client: LabelStudioClient,
+    project: int,
+    taxonomy: Taxonomy,
+    make_emr: Callable[[str], EMR],
+    suggest: Callable[..., SuggestionSet],
+    tmp_path: Path,
+) -> None:
+    workspace = Workspace.create(
+        tmp_path / "ward", ProjectConfig("Ward", ("I63.9", "E11.9", "I10"), project_id=project)
+    )
+    emr = make_emr("EMR-1")
+    other = make_emr("EMR-2")
+    client.push(
+        project, [build_task(e, suggest(e), taxonomy, batch="b", order=1) for e in (emr, other)]
+    )
+    task = client.waiting(project)["EMR-1"]
+    colleague = client._sdk.users.create(
+        username=f"c{uuid4().hex[:6]}", email=f"{uuid4().hex[:8]}@ward.example"
+    )
+    ids = [
+        client.annotate(
+            task["id"],
+            {
+                "result": _answer(emr, task, codes, taxonomy),
+                "lead_time": 5.0,
+                "was_cancelled": False,
+                **more,
+            },
+        )
+        for codes, more in ((["I63.9"], {}), (["I63.9", "E11.9"], {"completed_by": colleague.id}))
+    ]
+    report = push_back(workspace, client)
+    assert [(d.emr_id, d.code) for d in report.disputes] == [("EMR-1", "E11.9")]
+    [tab] = [v for v in client._sdk.views.list(project=project) if v.data["title"] == TAB]
+    listed = client._sdk.tasks.list(project=project, view=tab.id, fields="task_only").items
+    assert [found.id for found in listed or ()] == [task["id"]]
+
+    client._sdk.annotations.update(ids[0], ground_truth=True)
+    assert push_back(workspace, client).disputes == ()
+    assert TAB not in [v.data["title"] for v in client._sdk.views.list(project=project)]
+    [coding] = client.pull(project).codings
+    assert coding.codes == ("I63.9",)
+
+
+def _answer(emr: EMR, task: dict[str, Any], codes: list[str], taxonomy: Taxonomy) -> list[Any]:
+    return build_result(
+        emr,
+        codes,
+        (),
+        candidates=candidate_codes(task),
+        principal=codes[0],
+        quality="clean",
+        note="",
+        taxonomy=taxonomy,
+    )
 
 
 def test_a_refused_token_and_a_dead_address_each_say_what_to_change(

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -166,3 +168,10 @@ def test_a_wrong_setting_names_its_variable(run: Run, ward: Path, environment: p
 @pytest.mark.parametrize("module", [*EXPERIMENTS.values(), *BENCHMARKS.values()])
 def test_every_experiment_and_benchmark_that_is_listed_can_be_run(module):
     assert callable(import_module(module).run)
+
+
+def test_help_does_not_wait_for_torch():
+    check = (
+        "import sys, ml_backend.cli; sys.exit('torch' in sys.modules or 'sklearn' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

@@ -22,7 +22,7 @@ from ml_backend.dashboard.agreement import agreement_report, read_codings
 from ml_backend.dashboard.figures import count, read_figures
 from ml_backend.dashboard.page import policy
 from ml_backend.dashboard.routes import NOTICE, Counter, register
-from ml_backend.security import protect
+from ml_backend.security import Credentials, protect
 from ml_backend.workspace import ProjectConfig, Workspace
 
 CODES = ("I10", "E11.9", "J18.9")
@@ -61,7 +61,7 @@ def serve(ward: Workspace) -> Callable[..., Flask]:
 
         app = Flask("small")
         if password:
-            protect(app, user="ls", password=password, registry=CollectorRegistry())
+            protect(app, Credentials("ls", password), registry=CollectorRegistry())
         servings = [SimpleNamespace(workspace=workspace) for workspace in chosen]
         register(app, SimpleNamespace(servings=servings, serving=serving))
         return app
@@ -240,11 +240,25 @@ def test_a_coder_who_annotated_twice_counts_once_with_the_later_one(reads: None)
             {"by": None, "codes": ["I10"]},
         ],
     }
-    assert [c.codes for c in read_codings([task, {"id": "e1"}])] == [("I10",)]
+    codings, settled = read_codings([task, {"id": "e1"}])
+    assert [c.codes for c in codings] == [("I10",)]
+    assert not settled
+
+
+def test_a_starred_annotation_settles_an_emr_and_is_not_compared_with_two_blind_ones(reads: None):
+    blind = [{"by": "1", "codes": ["I10"]}, {"by": "2", "codes": ["E11.9"]}]
+    starred = {"by": "3", "codes": ["E11.9"], "ground_truth": True}
+    codings, settled = read_codings([{"id": "e0", "annotations": [*blind, starred]}])
+    assert settled == {"e0"}
+    assert {c.coder for c in codings} == {"1", "2"}
+    report = agreement_report(codings, CODES, settled=settled)
+    assert (report.shared, report.disputes) == (1, ())
+    assert len(agreement_report(codings, CODES).disputes) == 2
 
 
 def test_skipped_and_foreign_annotations_are_left_out():
-    assert read_codings([{"id": 2, "annotations": [{"was_cancelled": True}, {"result": []}]}]) == []
+    broken = [{"was_cancelled": True}, {"result": []}]
+    assert read_codings([{"id": 2, "annotations": broken}]) == ([], set())
 
 
 def test_agreement_without_shared_emrs_is_not_defined():

@@ -1,12 +1,17 @@
 import importlib
 import json
+import pickle
+import sqlite3
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
+from label_config.errors import ServerError
+from ml_backend.locks import locked
 from ml_backend.settings import settings
 from ml_backend.workspace import ProjectConfig, Workspace
 
@@ -77,6 +82,67 @@ def test_a_bug_s_message_reaches_neither_status_nor_log(
     (job,) = jobs.job_status(folder)
     assert job["error"] == "RuntimeError"
     assert MARKER not in json.dumps(job) + caplog.text
+
+
+def test_a_training_that_its_worker_did_not_end_is_queued_again_at_the_next_start(
+    jobs: ModuleType, folder: Path
+):
+    job = jobs.enqueue_training(folder)
+    jobs.queue.dequeue()  # a worker took it and was killed
+    assert jobs.queue.pending() == []
+    jobs.resume()
+    jobs.resume()
+    assert [task.id for task in jobs.queue.pending()] == [job]
+    run_next(jobs)
+    jobs.resume()
+    assert jobs.queue.pending() == []
+
+
+def test_a_training_that_kills_every_worker_is_given_up(jobs: ModuleType, folder: Path):
+    jobs.enqueue_training(folder)
+    for _ in range(jobs.MOST_STARTS):
+        jobs.queue.dequeue()
+        jobs.resume()
+    (job,) = jobs.job_status(folder)
+    assert job["state"] == "failed"
+    assert "killed 3 times" in job["error"]
+    assert jobs.queue.pending() == []
+
+
+def test_a_training_that_another_worker_runs_is_left_to_it(jobs: ModuleType, folder: Path):
+    jobs.enqueue_training(folder)
+    jobs.queue.dequeue()
+    with locked(folder / "jobs" / ".running"):
+        jobs.resume()
+    assert jobs.queue.pending() == []
+
+
+def test_many_requests_at_once_queue_one_training(jobs: ModuleType, folder: Path):
+    with ThreadPoolExecutor(8) as pool:
+        asked = set(pool.map(lambda _: jobs.enqueue_training(folder), range(16)))
+    assert len(asked) == len(jobs.queue.pending()) == 1
+
+
+def test_a_pickle_in_the_queue_is_never_run(jobs: ModuleType, tmp_path: Path):
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "ran",))
+
+    jobs.queue.storage.enqueue(pickle.dumps(Trap()))
+    with pytest.raises(ValueError):
+        jobs.queue.dequeue()
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_queue_that_cannot_be_written_is_a_clear_error(
+    jobs: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_: object) -> None:
+        raise sqlite3.OperationalError("disk I/O error")
+
+    monkeypatch.setattr(jobs.queue.storage, "enqueue", broken)
+    with pytest.raises(ServerError, match="job queue cannot be written"):
+        jobs.enqueue_training(folder)
 
 
 def test_jobs_are_listed_newest_first(jobs: ModuleType, folder: Path):

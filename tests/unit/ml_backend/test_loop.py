@@ -12,6 +12,7 @@ from label_config.record import EMR, Coding
 from label_config.suggestion import Suggestion, SuggestionSet
 from ml_backend import steps
 from ml_backend.dashboard import history
+from ml_backend.incremental import PullMark
 from ml_backend.label_studio import Pulled
 from ml_backend.loop import Loop, LoopConfig, shown_version
 from ml_backend.registry import Registry
@@ -28,7 +29,7 @@ class SmallServer:
         self.coded: dict[str, Coding] = {}
         self.away = False
 
-    def push(self, project_id: int, tasks: list[dict]) -> int:
+    def push(self, project_id: int, tasks: list[dict], **_: object) -> int:
         self._answer()
         new = [task for task in tasks if task["data"]["emr_id"] not in self.tasks]
         self.tasks |= {task["data"]["emr_id"]: task for task in new}
@@ -38,9 +39,9 @@ class SmallServer:
         self._answer()
         return {i: task for i, task in self.tasks.items() if i not in self.coded}
 
-    def pull(self, project_id: int) -> Pulled:
+    def pull(self, project_id: int, mark: PullMark | None = None) -> Pulled:
         self._answer()
-        return Pulled(list(self.coded.values()), [], [])
+        return Pulled(list(self.coded.values()), [], [], PullMark(project_id, ""), None)
 
     def refresh_predictions(self, project_id: int, predictions: dict[str, dict]) -> int:
         for emr_id, prediction in predictions.items():
@@ -217,7 +218,7 @@ def test_a_batch_that_did_not_arrive_is_sent_again(
     restarted: bool,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    def cut(*_: object) -> int:
+    def cut(*_: object, **__: object) -> int:
         raise ServerUnreachable("nothing answers at http://x")
 
     loop = start()

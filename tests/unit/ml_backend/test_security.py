@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from pydantic import BaseModel
 
 from label_config.errors import CheckpointError, ConfigError, DataError
-from ml_backend.security import protect
+from ml_backend.security import Credentials, protect
 
 MARKER = "patient-Jane-Roe"
 
@@ -24,7 +24,7 @@ def registry() -> CollectorRegistry:
 @pytest.fixture
 def app(registry: CollectorRegistry) -> Flask:
     app = Flask("small")
-    protect(app, user="ls", password="secret", registry=registry)
+    protect(app, Credentials("ls", "secret"), registry=registry)
 
     def fail(error: Exception):
         def view():
@@ -65,7 +65,7 @@ def test_every_route_but_health_needs_the_right_user_and_password(app: Flask, he
 
 def test_no_password_in_the_settings_turns_authentication_off():
     app = Flask("open")
-    protect(app, user="ls", password="", registry=CollectorRegistry())
+    protect(app, Credentials("ls"), registry=CollectorRegistry())
     app.add_url_rule("/ok", "ok", lambda: "fine")
     assert app.test_client().get("/ok").status_code == 200
 
@@ -93,7 +93,8 @@ def test_every_failure_is_a_json_problem_without_the_request_s_text(
 
 def test_a_bug_s_place_is_in_the_log(app: Flask, caplog: pytest.LogCaptureFixture):
     app.test_client().get("/bug", headers=RIGHT)
-    assert "RuntimeError in bug at" in caplog.text
+    assert "RuntimeError at " in caplog.text
+    assert "route bug" in caplog.text
 
 
 def test_a_validation_error_names_the_field(app: Flask):
