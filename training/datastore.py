@@ -24,6 +24,8 @@ NEIGHBOURS = 3
 """k of the paper."""
 SHARED_WORDS = 8
 QUERIES_PER_STEP = 1_024
+SPARE = 16
+"""Candidates beyond k whose distance is measured exactly."""
 _TINY = 1e-6
 
 
@@ -132,21 +134,36 @@ class Datastore:
         `tau` defaults to the store's own. With `emr_ids` no EMR votes on itself. All zero for an
         empty store.
         """
+        return self.votes(z_ND, k, tau, emr_ids=emr_ids)[0]
+
+    def votes(
+        self,
+        z_ND: NDArray[np.float32],
+        k: int = NEIGHBOURS,
+        tau: float | None = None,
+        *,
+        emr_ids: Sequence[str] | None = None,
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Return `knn_probs`, and how near the voters stand, shape (N,).
+
+        Nearness is the mean of exp(1 - distance / tau) over the voters: about 1 as far from them as
+        the stored EMRs are from each other, more if nearer, 0 without any.
+        """
         if k < 1 or (tau is not None and tau <= 0):
             raise ConfigError(f"kNN needs k >= 1 and tau > 0, got {k} and {tau}")
         tau = self.tau if tau is None else tau
         z = _unit(z_ND)
-        probs_NK = torch.zeros(len(z), len(self.codes))
-        if not len(self):
-            return probs_NK.numpy()
-        for start in range(0, len(z), QUERIES_PER_STEP):
+        probs_NK, near_N = torch.zeros(len(z), len(self.codes)), torch.zeros(len(z))
+        for start in range(0, len(z) if len(self) else 0, QUERIES_PER_STEP):
             part = slice(start, start + QUERIES_PER_STEP)
             own = None if emr_ids is None else emr_ids[part]
             distances_Nk, rows_Nk = self._nearest(z[part], k, own)
             # a neighbour at infinite distance is the EMR itself, left out
             weights_Nk = torch.softmax(-distances_Nk / tau, dim=1).nan_to_num(0.0)
             probs_NK[part] = (weights_Nk[..., None] * self._targets_MK[rows_Nk]).sum(1)
-        return probs_NK.clamp(0.0, 1.0).numpy()
+            voters_N = distances_Nk.isfinite().sum(1).clamp_min(1)
+            near_N[part] = torch.exp(1.0 - distances_Nk / tau).sum(1) / voters_N
+        return probs_NK.clamp(0.0, 1.0).numpy(), near_N.numpy()
 
     def similar(
         self, z_D: NDArray[np.float32], k: int = NEIGHBOURS, *, emr: EMR | None = None
@@ -213,8 +230,12 @@ class Datastore:
             for query, emr_id in enumerate(emr_ids):
                 if emr_id in self._row:
                     cosine_NM[query, self._row[emr_id]] = -torch.inf
-        cosine_Nk, rows_Nk = cosine_NM.topk(min(k, len(self)), dim=1)
-        return (2.0 - 2.0 * cosine_Nk).clamp_min(0.0).sqrt(), rows_Nk
+        # a cosine near 1 keeps half the digits of the distance: a few more than k are measured
+        cosine_NC, rows_NC = cosine_NM.topk(min(k + SPARE, len(self)), dim=1)
+        distances_NC = torch.linalg.vector_norm(z_ND[:, None] - self._z_MD[rows_NC], dim=2)
+        distances_NC.masked_fill_(cosine_NC.isneginf(), torch.inf)
+        distances_Nk, order_Nk = distances_NC.topk(min(k, len(self)), dim=1, largest=False)
+        return distances_Nk, rows_NC.gather(1, order_Nk)
 
 
 def _unit(z_ND: NDArray[np.float32]) -> torch.Tensor:

@@ -88,7 +88,7 @@ class Encoder:
         self.name = name
         self.checksum = checksum
         self.device = torch.device(device)
-        fast = precision == "auto" and _has_bfloat16(self.device)
+        fast = precision == "auto" and has_bfloat16(self.device)
         dtype = torch.bfloat16 if fast or precision == "bfloat16" else torch.float32
         self.model = model.eval().requires_grad_(False).to(self.device, dtype)
         self.tokenizer = tokenizer
@@ -305,7 +305,8 @@ def _windows(n_tokens: int, size: int) -> Iterator[_Window]:
         start, keep_from = end - overlap, keep_to
 
 
-def _has_bfloat16(device: torch.device) -> bool:
+def has_bfloat16(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 natively; elsewhere it would only be slower."""
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return device.type == "cuda" and torch.cuda.is_bf16_supported()

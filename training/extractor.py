@@ -69,6 +69,15 @@ class Extracted:
     attention_BKS: Tensor
 
 
+class WordGraph(GatedGraphConv):  # type: ignore[misc]
+    """Eq. 2, with messages summed in float32 under mixed precision too."""
+
+    def message_and_aggregate(self, adj_t: Tensor, x: Tensor) -> Tensor:
+        """Sum the messages of each node's neighbours, shape (V, H)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return adj_t @ x.float()
+
+
 class Extractor(nn.Module):
     """Eq. 2-3 and the per-code attention."""
 
@@ -78,7 +87,7 @@ class Extractor(nn.Module):
         hidden = config.hidden
         self.width = encoder_dim * (2 if config.static else 1)
         self.project = nn.Linear(self.width, hidden)
-        self.graph = GatedGraphConv(hidden, config.layers) if config.layers else None
+        self.graph = WordGraph(hidden, config.layers) if config.layers else None
         self.norm = nn.LayerNorm(hidden) if config.residual else nn.Identity()
         self.share_H = nn.Parameter(torch.zeros(hidden)) if config.residual else None
         self.gate = nn.Linear(hidden, hidden)
@@ -106,10 +115,11 @@ class Extractor(nn.Module):
             linked_VH = self.graph(own_VH, batch.adjacency())
             h_VH = linked_VH if self.share_H is None else own_VH + self.share_H * linked_VH
         h_VH = self._gated(h_VH)
-        readout_BH = gated_readout(*batch.padded(h_VH))
+        readout_BH = gated_readout(*batch.padded(h_VH.float()))
         read_VH = self._gated(own_VH) if self.config.attend == "words" else h_VH
         logits_BK, attention_BKS = self.attend(self.dropout(read_VH), states_VD, batch)
-        return Extracted(logits_BK, unit(readout_BH), self.summarise(batch.cls_BD), attention_BKS)
+        summary_BH = self.summarise(batch.cls_BD).float()
+        return Extracted(logits_BK, unit(readout_BH), summary_BH, attention_BKS)
 
     def _gated(self, h_VH: Tensor) -> Tensor:
         """Eq. 3, first half: sigmoid(f1(h)) * tanh(f2(h)) for every node."""
@@ -159,9 +169,9 @@ class CodeAttention(nn.Module):
             values_VA = values_VA + self.value_of_states(states_VD)
         keys_BSA, mask_BS = batch.padded(torch.tanh(keys_VA))
         values_BSA, _ = batch.padded(values_VA)
-        scores_BKS = self.query_KA @ keys_BSA.transpose(1, 2)
+        scores_BKS = (self.query_KA @ keys_BSA.transpose(1, 2)).float()
         attention_BKS = scores_BKS.masked_fill(~mask_BS[:, None], -torch.inf).softmax(-1)
-        codes_BKA = attention_BKS @ values_BSA
+        codes_BKA = (attention_BKS @ values_BSA).float()
         return (codes_BKA * self.weight_KA).sum(-1) + self.bias_K, attention_BKS
 
     @torch.no_grad()

@@ -48,12 +48,12 @@ class GraphBatch:
         """The (V, V) adjacency as a sparse CSR matrix: half the time of gathering by edge."""
         n_nodes = len(self.nodes_VD)
         rows = torch.bincount(self.edges_2E[0], minlength=n_nodes)
-        starts = torch.cat([rows.new_zeros(1), rows.cumsum(0)])
+        starts = torch.cat([rows.new_zeros(1), rows.cumsum(0)]).int()
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
             return torch.sparse_csr_tensor(
                 starts,
-                self.edges_2E[1],
+                self.edges_2E[1].int(),
                 self.weights_E,
                 (n_nodes, n_nodes),
                 check_invariants=False,

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from label_config.record import DIAGNOSIS_SECTION, EMR, EvidenceSpan
-from training.context import ContextRules, context_at
 from training.encoder import Encoder
-from training.fold import fold
 from training.lexicon import Lexicon
 from training.network import Network
 from training.phrase_model import PhraseModel
@@ -26,7 +25,7 @@ Floats = npt.NDArray[np.float64]
 MEMBERS = ("names", "lexicon", "phrases", "sparse", "network", "knn")
 _EMRS_AT_ONCE = 128
 """Few enough to keep the features of all of them in memory."""
-_MOST_SPANS, _LEAST_SHARE, _WORD = 3, 0.5, 4
+_MOST_SPANS, _LEAST_SHARE, _WORD = 3, 0.5, 3
 """What of the sparse model's attribution is shown: a few spans, none of them weak, each with a word
 of so many letters."""
 
@@ -118,44 +117,29 @@ class Members:
 
 
 def sparse_spans(model: SparseModel, emr: EMR, codes: Sequence[str]) -> Iterator[EvidenceSpan]:
-    """The strongest words for each code in the record, except in denials and of relatives.
+    """The strongest words for each code in the record.
 
     A span's score is its share of the strongest one, times how sure the model is, so that it
     compares with other members' scores.
     """
     text = emr.long_text
     sure = dict(zip(model.codes, model.predict([text])[0], strict=True))
-    told = _Told(emr)
     for code, spans in model.explain(text, codes).items():
         strong = [s for s in spans if s.score >= _LEAST_SHARE and _says_much(text, s)]
         for span in sorted(strong, key=lambda s: -s.score)[:_MOST_SPANS]:
             place = _place(emr, span)
-            if place is not None and told.of_the_patient(*place):
+            if place is not None:
                 yield EvidenceSpan(code, *place, span.score * float(sure[code]))
 
 
 def _says_much(text: str, span: Span) -> bool:
-    """More than linking words: a longer word, an abbreviation, or another script."""
-    words = [w for w in text[span.start : span.end].split() if any(map(str.isalpha, w))]
-    return any(
-        sum(map(str.isalpha, w)) >= _WORD or not w.isascii() or w.upper() == w for w in words
-    )
-
-
-class _Told:
-    """What a record says the patient has, as against what it denies or tells of relatives."""
-
-    def __init__(self, emr: EMR) -> None:
-        rules = ContextRules.load()
-        self._folded = {section: fold(text) for section, text in emr.sections.items()}
-        self._scopes = {section: rules.scopes(text) for section, text in self._folded.items()}
-        self._bases = {section: rules.of_section(section) for section in emr.sections}
-
-    def of_the_patient(self, section: str, start: int, end: int) -> bool:
-        """By the span's last character: its first may belong to the word that denies it."""
-        last = self._folded[section].find(end - 1)
-        held = context_at(self._scopes[section], last, last + 1, self._bases[section])
-        return held not in ("negated", "family")
+    """More than linking words: a word of some length, an abbreviation, or another script."""
+    for word in text[span.start : span.end].split():
+        letters = "".join(filter(str.isalpha, word))
+        long = len(letters) >= _WORD and letters.lower() not in ENGLISH_STOP_WORDS
+        if letters and (long or not letters.isascii() or letters.isupper()):
+            return True
+    return False
 
 
 def _place(emr: EMR, span: Span) -> tuple[str, int, int] | None:

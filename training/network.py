@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from label_config.errors import CheckpointError, ConfigError, UnknownCode
 from label_config.record import EMR, Coding, EvidenceSpan
@@ -24,6 +25,7 @@ from training.evidence import evidence_spans
 from training.extractor import Extracted, Extractor, ExtractorConfig
 from training.features import FeatureStore
 from training.graph import GraphBatch, RecordGraph, build_graph, pack
+from training.words import RecordFeatures
 
 KIND = "network"
 NODES_PER_MINIBATCH = 16_000
@@ -41,6 +43,9 @@ class KnnConfig:
     """lambda: share of the vote in the final probability; the rest is the network's."""
     tau: float | None = None
     """Scale of a distance; None takes the datastore's own."""
+    adaptive: bool = False
+    """A lambda per record, by its distance to the voters and the network's doubt; the paper's is
+    the same for all."""
 
     def __post_init__(self) -> None:
         if self.k < 1 or not 0.0 <= self.weight <= 1.0 or (self.tau is not None and self.tau <= 0):
@@ -71,6 +76,7 @@ class Network:
         self.knn = knn or KnnConfig()
         self.provenance = dict(provenance or {})
         self.store = FeatureStore(encoder, limit=REMEMBERED_RECORDS)
+        self._last_explained: _Explained | None = None
 
     def read(
         self, emrs: Sequence[EMR], *, progress: Progress | None = None
@@ -88,11 +94,10 @@ class Network:
         probs_NK, z_NH = self.read(emrs, progress=progress)
         if not knn or not len(self.datastore):
             return probs_NK
-        votes_NK = self.datastore.knn_probs(
+        votes_NK, near_N = self.datastore.votes(
             z_NH, self.knn.k, self.knn.tau, emr_ids=[emr.emr_id for emr in emrs]
         )
-        mixed_NK = self.knn.weight * votes_NK + (1.0 - self.knn.weight) * probs_NK
-        return mixed_NK.astype(np.float32)
+        return mixed(probs_NK, votes_NK, self.knn, near_N=near_N)
 
     def embed(
         self, emrs: Sequence[EMR], *, progress: Progress | None = None
@@ -116,17 +121,12 @@ class Network:
         """
         if code not in self.codes:
             raise UnknownCode(f"the network was not trained on code {code}")
-        graph = self._graphs([emr])[0]
-        batch = pack([graph], device=self.encoder.device)
-        nodes_VD = batch.nodes_VD.requires_grad_()
-        column = self.codes.index(code)
-        with torch.enable_grad():
-            extracted = self.extractor(batch, nodes_VD=nodes_VD)
-            (gradient_VD,) = torch.autograd.grad(extracted.logits_BK[0, column], nodes_VD)
-        effect_V = (nodes_VD * gradient_VD).norm(dim=1).detach()
-        attention_V = extracted.attention_BKS[0, column].detach()
-        scores_V = (attention_V * effect_V).cpu().numpy()
-        return evidence_spans(graph.features, scores_V, emr, code=code, at_most=at_most)
+        last = self._last_explained
+        (features,) = self.store.features([emr])
+        if last is None or last.features is not features:
+            last = self._last_explained = _Explained.of(features, self.extractor)
+        scores_V = last.scores(self.codes.index(code))
+        return evidence_spans(features, scores_V, emr, code=code, at_most=at_most)
 
     def save(self, folder: Path) -> None:
         """Write the model folder: whole or not at all."""
@@ -179,6 +179,52 @@ class Network:
     def _graphs(self, emrs: Sequence[EMR], progress: Progress | None = None) -> list[RecordGraph]:
         features = self.store.features(emrs, progress=progress)
         return build_graphs(features, self.extractor.config)
+
+
+@dataclass(frozen=True, slots=True)
+class _Explained:
+    """One record's way through the network, kept so that each of its codes can be explained."""
+
+    features: RecordFeatures
+    nodes_VD: Tensor
+    said: Extracted
+
+    @classmethod
+    def of(cls, features: RecordFeatures, extractor: Extractor) -> _Explained:
+        batch = pack(build_graphs([features], extractor.config), device=extractor.device)
+        nodes_VD = batch.nodes_VD.requires_grad_()
+        with torch.enable_grad():
+            return cls(features, nodes_VD, extractor(batch, nodes_VD=nodes_VD))
+
+    def scores(self, column: int) -> NDArray[np.float32]:
+        """Attention x |input x gradient| of every node for one code, shape (V,)."""
+        logit = self.said.logits_BK[0, column]
+        (gradient_VD,) = torch.autograd.grad(logit, self.nodes_VD, retain_graph=True)
+        effect_V = (self.nodes_VD * gradient_VD).norm(dim=1).detach()
+        attention_V = self.said.attention_BKS[0, column].detach()
+        scores_V: NDArray[np.float32] = (attention_V * effect_V).cpu().numpy()
+        return scores_V
+
+
+def mixed(
+    probs_NK: NDArray[np.float32],
+    votes_NK: NDArray[np.float32],
+    knn: KnnConfig,
+    *,
+    near_N: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Eq. 13: lambda of the votes, the rest of the network's own probability.
+
+    With `knn.adaptive` each record has a lambda of its own, `knn.weight` x nearness x twice the
+    network's doubt, at most 1: the votes count where the network is unsure of the codes that it
+    gives and has seen such records. Doubt is sum p (1 - p) / sum p over its codes, 0 to 1.
+    """
+    share_N1 = np.full((len(probs_NK), 1), knn.weight)
+    if knn.adaptive:
+        doubt_N = (probs_NK * (1.0 - probs_NK)).sum(1) / np.maximum(probs_NK.sum(1), 1e-6)
+        near = 1.0 if near_N is None else near_N[:, None]
+        share_N1 = np.minimum(share_N1 * near * 2.0 * doubt_N[:, None], 1.0)
+    return (share_N1 * votes_NK + (1.0 - share_N1) * probs_NK).astype(np.float32)
 
 
 def build_graphs(features: Sequence[Any], config: ExtractorConfig) -> list[RecordGraph]:

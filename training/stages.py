@@ -5,10 +5,9 @@ Shapes: N EMRs, B of them in a minibatch, K codes, D encoder width.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,12 +22,14 @@ from label_config.files import data_hash
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from training.datastore import Datastore
-from training.encoder import Encoder
+from training.encoder import Encoder, has_bfloat16
 from training.extractor import Extracted, Extractor
 from training.features import FeatureStore
 from training.graph import pack
-from training.losses import code_loss, evidence_loss, info_nce, label_contrastive
 from training.network import Network, build_graphs, run_graphs
+from training.objectives import clean_objective, noisy_objective, raw_objective
+from training.parallel import Workers
+from training.resume import RunFolder, TrainState
 from training.stage_config import CleanConfig, NoisyConfig, RawConfig, StagesConfig
 from training.stage_data import StageData, name_states, split_held_back, stage_data
 
@@ -42,22 +43,21 @@ __all__ = [
     "train_stages",
 ]
 
-StageName = Literal["raw", "noisy", "clean"]
-Loss = Callable[[Extracted, NDArray[np.int64]], Tensor]
+Objective = Callable[[Extracted, NDArray[np.int64]], Tensor]
 """What the network said of a minibatch, and which rows of the stage's data it was."""
 Progress = Callable[[str, int, int], None]
 """Called with (what is running, done, total)."""
 
 
-@dataclass(slots=True)
-class TrainState:
-    """Everything that changes while training, in one place."""
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One stage: what it reads, what it minimises, and what tells its best epoch."""
 
-    extractor: Extractor
-    optimiser: torch.optim.Optimizer
-    rng: np.random.Generator
-    history: list[dict[str, Any]] = field(default_factory=list)
-    """One row per epoch: stage, epoch, loss, and the held-back score where there is one."""
+    name: Literal["raw", "noisy", "clean"]
+    data: StageData
+    objective: Objective
+    epochs: int
+    held_back: StageData | None = None
 
 
 def train_network(
@@ -72,12 +72,17 @@ def train_network(
     encoder: Encoder,
     config: StagesConfig | None = None,
     cache: Path | None = None,
+    run_folder: Path | None = None,
     progress: Progress | None = None,
 ) -> Network:
     """Encode, train the three stages, fill the datastore; a stage without EMRs is left out.
 
-    `cache` is the folder of the feature cache (None keeps features in memory). Codes outside
-    `codes` are ignored. Raises DataError if EMRs and codings do not belong together.
+    Under torchrun every process trains on its own minibatches and returns the same network.
+
+    `cache` is the folder of the feature cache (None keeps features in memory). In `run_folder` the
+    run keeps its state and writes its losses; called again after a kill, it goes on from there.
+    Codes outside `codes` are ignored. Raises DataError if EMRs and codings do not belong together,
+    CheckpointError if `run_folder` holds a damaged state or that of another run.
     """
     config = config or StagesConfig.best()
     if not codes:
@@ -85,8 +90,10 @@ def train_network(
     emrs = [*emrs_raw, *emrs_noisy, *emrs_clean]
     if not emrs:
         raise DataError("training needs at least one EMR, got none")
-    store = FeatureStore(encoder, cache)
-    features = store.features(emrs, progress=_named(progress, "encode"))
+    workers = Workers.of_environment()
+    features = workers.first_alone(
+        lambda: FeatureStore(encoder, cache).features(emrs, progress=_named(progress, "encode"))
+    )
     graphs = build_graphs(features, config.extractor)
     first_clean = len(emrs_raw) + len(emrs_noisy)
     raw = StageData(graphs[: len(emrs_raw)])
@@ -97,18 +104,30 @@ def train_network(
     extractor = Extractor(config.extractor, encoder_dim=encoder.dim, n_codes=len(codes))
     if config.start_from_names:
         extractor.start_from_names(torch.from_numpy(name_states(encoder, taxonomy, codes)))
-    history = train_stages(extractor.to(encoder.device), raw, noisy, clean, config, progress)
-
-    _, z_NH = run_graphs(extractor, clean.graphs)
-    provenance = {
+    provenance: dict[str, Any] = {
         "settings": dataclasses.asdict(config),
         "data": {
             "raw": data_hash(emrs_raw),
             "noisy": [data_hash(emrs_noisy), data_hash(codings_noisy)],
             "clean": [data_hash(emrs_clean), data_hash(codings_clean)],
         },
-        "history": history,
     }
+    run = {
+        **provenance,
+        "codes": list(codes),
+        "encoder": encoder.checksum,
+        "processes": workers.count,
+    }
+    provenance["history"] = train_stages(
+        extractor.to(encoder.device),
+        raw,
+        noisy,
+        clean,
+        config,
+        progress,
+        keep=RunFolder(run_folder, run),
+    )
+    _, z_NH = run_graphs(extractor, clean.graphs)
     return Network(
         extractor,
         codes=codes,
@@ -126,82 +145,103 @@ def train_stages(
     clean: StageData,
     config: StagesConfig,
     progress: Progress | None = None,
+    *,
+    keep: RunFolder | None = None,
 ) -> list[dict[str, Any]]:
-    """Run stages 1, 2 and 3 on one extractor, in place; return the history."""
+    """Run stages 1, 2 and 3 on one extractor, in place; return the history.
+
+    With `keep`, go on from the state that it holds.
+    """
     state = TrainState(extractor, _optimiser(extractor, config), np.random.default_rng(config.seed))
     clean, held_back = split_held_back(clean, config.held_back, state.rng)
 
-    def raw_loss(said: Extracted, rows: NDArray[np.int64]) -> Tensor:
-        return info_nce(said.z_BH, said.summary_BH, tau=config.raw.tau)
+    def on_raw(said: Extracted, rows: NDArray[np.int64]) -> Tensor:
+        return raw_objective(said, config.raw)
 
-    def noisy_loss(said: Extracted, rows: NDArray[np.int64]) -> Tensor:
-        step, targets_BK = config.noisy, noisy.targets_NK[rows]
-        loss = step.contrastive * label_contrastive(
-            said.z_BH, targets_BK, tau=step.tau, overlap=step.overlap
+    def on_noisy(said: Extracted, rows: NDArray[np.int64]) -> Tensor:
+        targets_BK, weights_BK = noisy.targets_NK[rows], noisy.weights_NK[rows]
+        device = said.z_BH.device
+        return noisy_objective(said, targets_BK.to(device), weights_BK.to(device), config.noisy)
+
+    def on_clean(said: Extracted, rows: NDArray[np.int64]) -> Tensor:
+        targets_BK, marked_P3 = clean.targets_NK[rows], clean.marked_in(rows)
+        device = said.z_BH.device
+        return clean_objective(
+            said, targets_BK.to(device), marked_P3.to(device), config.clean, config.raw
         )
-        if step.codes:
-            loss = loss + step.codes * code_loss(said.logits_BK, targets_BK, noisy.weights_NK[rows])
-        return loss
 
-    def clean_loss(said: Extracted, rows: NDArray[np.int64]) -> Tensor:
-        step, targets_BK = config.clean, clean.targets_NK[rows]
-        loss = (
-            step.theta * code_loss(said.logits_BK, targets_BK)
-            + step.gamma
-            * label_contrastive(said.z_BH, targets_BK, tau=step.tau, overlap=step.overlap)
-            + step.delta * info_nce(said.z_BH, said.summary_BH, tau=config.raw.tau)
-        )
-        if step.evidence:
-            marked_P3 = clean.marked_in(rows).to(loss.device)
-            loss = loss + step.evidence * evidence_loss(said.attention_BKS, marked_P3)
-        return loss
-
-    _run_stage(state, "raw", raw, raw_loss, config, None, progress)
-    extractor.attend.start_bias(torch.cat([noisy.targets_NK, clean.targets_NK]))
-    checked = held_back if config.noisy.codes else None
-    _run_stage(state, "noisy", noisy, noisy_loss, config, checked, progress)
-    _run_stage(state, "clean", clean, clean_loss, config, held_back, progress)
+    stages = (
+        Stage("raw", raw, on_raw, config.raw.epochs),
+        Stage(
+            "noisy", noisy, on_noisy, config.noisy.epochs, held_back if config.noisy.codes else None
+        ),
+        Stage("clean", clean, on_clean, config.clean.epochs, held_back),
+    )
+    workers = Workers.of_environment()
+    keep = keep or RunFolder(None, {})
+    keep.restore(state)
+    for number in range(state.stage, len(stages)):
+        stage = stages[number]
+        if state.epoch == state.minibatch == 0:
+            state.optimiser = _optimiser(extractor, config)
+            if stage.name == "noisy":
+                extractor.attend.start_bias(torch.cat([noisy.targets_NK, clean.targets_NK]))
+        _run_stage(state, stage, config, keep, workers, progress)
+        state.enter(number + 1)
+    keep.save(state)
     return state.history
 
 
 def _run_stage(
     state: TrainState,
-    name: StageName,
-    data: StageData,
-    loss_of: Loss,
+    stage: Stage,
     config: StagesConfig,
-    held_back: StageData | None,
+    keep: RunFolder,
+    workers: Workers,
     progress: Progress | None,
 ) -> None:
-    """Train one stage; with held-back EMRs, end on the weights of its best epoch."""
-    epochs = getattr(config, name).epochs if data.graphs else 0
-    state.optimiser = _optimiser(state.extractor, config)
-    best_score, best_weights, waited = -1.0, None, 0
-    for epoch in range(epochs):
-        state.extractor.train()
-        losses = []
-        for rows in _shuffled(len(data.graphs), config.batch, state.rng):
-            batch = pack([data.graphs[r] for r in rows], device=state.extractor.device)
-            loss = loss_of(state.extractor(batch), rows)
-            state.optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            state.optimiser.step()
-            losses.append(loss.item())
-        row: dict[str, Any] = {"stage": name, "epoch": epoch + 1, "loss": float(np.mean(losses))}
+    """Train one stage from where it stands; with held-back EMRs, end on the best weights."""
+    epochs = stage.epochs if stage.data.graphs else 0
+    while state.epoch < epochs and state.waited < config.patience:
+        _run_epoch(state, stage, config, keep, workers)
+        loss = workers.mean(float(np.mean(state.losses)), state.extractor.device)
+        row: dict[str, Any] = {"stage": stage.name, "epoch": state.epoch + 1, "loss": loss}
+        if stage.held_back is not None:
+            score = held_back_score(state.extractor, stage.held_back)
+            row["held_back"] = workers.mean(score, state.extractor.device)
+            state.remember(row["held_back"])
         state.history.append(row)
+        state.epoch, state.minibatch, state.losses = state.epoch + 1, 0, []
+        keep.log(state.history)
         if progress is not None:
-            progress(name, epoch + 1, epochs)
-        if held_back is None:
-            continue
-        row["held_back"] = score = held_back_score(state.extractor, held_back)
-        waited += 1
-        if score > best_score:
-            best_score, waited = score, 0
-            best_weights = copy.deepcopy(state.extractor.state_dict())
-        if waited >= config.patience:
-            break
-    if best_weights is not None:
-        state.extractor.load_state_dict(best_weights)
+            progress(stage.name, state.epoch, epochs)
+    if state.best_weights:
+        state.extractor.load_state_dict(state.best_weights)
+
+
+def _run_epoch(
+    state: TrainState, stage: Stage, config: StagesConfig, keep: RunFolder, workers: Workers
+) -> None:
+    """Train on the minibatches of this epoch that are still to come."""
+    extractor, graphs = state.extractor.train(), stage.data.graphs
+    state.before_epoch = state.rng.bit_generator.state
+    order = state.rng.permutation(len(graphs))
+    starts = range(0, len(order), config.batch)
+    mixed = config.precision == "bfloat16"
+    mixed = mixed or (config.precision == "auto" and has_bfloat16(extractor.device))
+    minibatches = workers.share([order[start : start + config.batch] for start in starts])
+    for rows in minibatches[state.minibatch :]:
+        batch = pack([graphs[row] for row in rows], device=extractor.device)
+        with torch.autocast(extractor.device.type, torch.bfloat16, enabled=mixed):
+            said = extractor(batch)
+        loss = stage.objective(said, rows)
+        state.optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        workers.average_gradients(extractor)
+        state.optimiser.step()
+        state.losses.append(loss.item())
+        state.minibatch += 1
+        keep.save_if_due(state)
 
 
 def held_back_score(extractor: Extractor, data: StageData) -> float:
@@ -213,12 +253,6 @@ def held_back_score(extractor: Extractor, data: StageData) -> float:
 
 def _optimiser(extractor: Extractor, config: StagesConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(extractor.parameters(), lr=config.lr, weight_decay=config.weight_decay)
-
-
-def _shuffled(n: int, batch: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    order = rng.permutation(n)
-    for start in range(0, n, batch):
-        yield order[start : start + batch]
 
 
 def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

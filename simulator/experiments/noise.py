@@ -366,7 +366,7 @@ def read(folder: Path, language: str, top: int | None = TOP) -> Corpus:
             text = case["text"]
             spans = tuple(
                 EvidenceSpan(code, SECTION, start, end)
-                for code, _, places in case["evidence"]
+                for code, _, places in case.get("evidence", ())
                 for start, end in places
                 if 0 <= start < end <= len(text)
             )

@@ -1,4 +1,10 @@
-from collections.abc import Sequence
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -6,6 +12,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
+from label_config.files import write_records
 from label_config.record import EMR, Coding, EvidenceSpan
 from label_config.taxonomy import CodeEntry, Taxonomy
 from training.encoder import Encoder
@@ -107,3 +114,46 @@ def ward() -> tuple[list[EMR], list[Coding]]:
     ]
     emrs = [make_emr(f"emr-{i}", pair) for i, pair in enumerate(pairs)]
     return emrs, [make_coding(emr, pair) for emr, pair in zip(emrs, pairs, strict=True)]
+
+
+class Trainer:
+    """Starts training processes (see training_process.py) and tells how they ended."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        meeting_place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        self.process = subprocess.Popen(
+            [sys.executable, str(Path(__file__).with_name("training_process.py"))],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", **meeting_place},
+        )
+
+    def start(self, model: Path, config: str, **arguments: str | int) -> int:
+        line = {"data": str(self.data), "model": str(model), "config": config, **arguments}
+        self.process.stdin.write(json.dumps(line) + "\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline())
+
+    def ended(self) -> int:
+        return int(self.process.stdout.readline())
+
+
+@pytest.fixture(scope="session")
+def trainer(
+    ward: tuple[list[EMR], list[Coding]],
+    encoder_folder: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Trainer]:
+    data = tmp_path_factory.mktemp("data")
+    write_records(data / "emrs.parquet", ward[0], EMR)
+    write_records(data / "codings.parquet", ward[1], Coding)
+    shutil.copytree(encoder_folder, data / "encoder")
+    trainer = Trainer(data)
+    yield trainer
+    trainer.process.stdin.close()
+    trainer.process.wait(timeout=60)

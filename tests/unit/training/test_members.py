@@ -1,11 +1,12 @@
 import numpy as np
+import pytest
 
 from label_config.record import DIAGNOSIS_SECTION, EMR, Coding, Diagnosis, EvidenceSpan
 from label_config.taxonomy import CodeEntry, Taxonomy
 from training.lexicon import Lexicon
-from training.members import Members
+from training.members import Members, _says_much
 from training.similarity import NameMatch
-from training.sparse import SparseModel
+from training.sparse import Span, SparseModel
 
 CODES = ("E11.9", "J18.9")
 TAXONOMY = Taxonomy(
@@ -56,11 +57,19 @@ def test_a_code_that_no_name_in_the_text_explains_is_explained_by_few_strong_wor
     assert not any(words.isdigit() for _, words in cited(record, spans))
 
 
-def test_words_that_are_denied_or_told_of_relatives_explain_nothing():
-    record = EMR(
-        "e", {"Course": "Denied cough with rusty sputum.", "Family history": "rusty sputum"}
-    )
-    assert members().evidence(record, CODES)["J18.9"] == []
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("her to", False),
+        ("12 of", False),
+        ("tos", True),
+        ("TB", True),
+        ("咳嗽", True),
+        ("of it", False),
+    ],
+)
+def test_linking_words_alone_explain_nothing(words, shown):
+    assert _says_much(words, Span(0, len(words), 1.0)) is shown
 
 
 def test_a_name_in_the_text_explains_its_code_alone():

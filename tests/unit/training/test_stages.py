@@ -7,7 +7,7 @@ from label_config.errors import CheckpointError, ConfigError, DataError, Unknown
 from label_config.record import EMR, Coding, Diagnosis
 from training.extractor import Extractor, ExtractorConfig
 from training.features import FeatureStore
-from training.network import build_graphs
+from training.network import KnnConfig, build_graphs, mixed
 from training.stage_data import split_held_back, stage_data
 from training.stages import (
     CleanConfig,
@@ -102,6 +102,16 @@ def test_knn_mixes_the_votes_in_by_lambda(network, ward):
         network.embed(ward[0]), 3, emr_ids=[emr.emr_id for emr in ward[0]]
     )
     np.testing.assert_allclose(mixed, 0.3 * votes + 0.7 * alone, atol=1e-5)
+
+
+def test_an_adaptive_lambda_follows_nearness_and_doubt():
+    knn = KnnConfig(weight=0.3, adaptive=True)
+    probs = np.array([[0.99, 0.0], [0.5, 0.0], [0.5, 0.0], [0.5, 0.0]], np.float32)
+    votes = np.tile(np.array([[0.0, 1.0]], np.float32), (4, 1))
+    near = np.array([1.0, 1.0, 0.1, 50.0], np.float32)
+    shares = mixed(probs, votes, knn, near_N=near)[:, 1]
+    assert shares == pytest.approx([0.006, 0.3, 0.03, 1.0], abs=1e-6)
+    assert (mixed(probs, votes, KnnConfig())[:, 1] == np.float32(0.3)).all()
 
 
 def test_a_prediction_does_not_depend_on_its_minibatch(network, ward):
