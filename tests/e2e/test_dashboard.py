@@ -22,7 +22,7 @@ from werkzeug.serving import make_server
 from label_config.record import Coding
 from ml_backend.commands import coverage as commands
 from ml_backend.dashboard.routes import register
-from ml_backend.security import protect
+from ml_backend.security import Credentials, protect
 from ml_backend.workspace import ProjectConfig, Workspace
 
 pytestmark = pytest.mark.e2e
@@ -80,7 +80,7 @@ def told(ward: Workspace, tmp_path_factory: pytest.TempPathFactory) -> SimpleNam
 def address(ward: Workspace) -> Iterator[str]:
     """The dashboard behind the backend's own password and headers."""
     app = Flask("small")
-    protect(app, user="lead", password="secret", registry=CollectorRegistry())
+    protect(app, Credentials("lead", "secret"), registry=CollectorRegistry())
     serving = SimpleNamespace(workspace=ward)
     register(app, SimpleNamespace(servings=[serving], serving=lambda _: serving))
     server = make_server("127.0.0.1", 0, app, threaded=True)
