@@ -34,7 +34,7 @@ from ml_backend.workspace import Workspace
 
 BAD_REQUESTS = int(os.environ.get("BAD_REQUESTS", "400"))
 MARKER = "patient-Jane-Roe"
-TELLTALE = re.compile(r"Traceback|File \"|site-packages|/home/|/root/|/tmp/|/work/|\.py\b")
+TELLTALE = re.compile(r"Traceback|File \"|site-packages|/home/|/root/|/tmp/|/srv/|\.py\b")
 UNDER_TEST = (
     *("/predict", "/setup", "/webhook", "/versions", "/jobs", "/taxonomy.json"),
     "/dashboard/{project_id}",
