@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -18,12 +17,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import f1_score
 
-from label_config.errors import DataError
 from label_config.measured import Measured, Progress, goal
 from label_config.taxonomy import Taxonomy
 from sampler import CoverageSampler
 from sampler.labels import code_matrix
 from sampler.synthetic import PoolConfig, pool_from_clean
+from simulator.experiments.codiesp_data import Language, frequent_codes, read_cases
 from simulator.hospital import Hospital
 from simulator.knowledge import load_pack
 
@@ -42,10 +41,10 @@ QUICK_SIZES = (25, 50, 100, 200)
 POLICIES = ("random", "uncertainty", "coverage")
 LEARNS_FROM = ("clean", "clean and noisy")
 THRESHOLDS = np.linspace(0.05, 0.6, 23)
-CORPORA = {
-    "codiesp es, 50 codes": ("codiesp_es_traindev.jsonl", False),
-    "codiesp es, chapters": ("codiesp_es_traindev.jsonl", True),
-    "codiesp en, chapters": ("codiesp_en_traindev.jsonl", True),
+CORPORA: dict[str, tuple[Language, bool]] = {
+    "codiesp es, 50 codes": ("es", False),
+    "codiesp es, chapters": ("es", True),
+    "codiesp en, chapters": ("en", True),
 }
 
 
@@ -81,7 +80,10 @@ def run(
     seeds = tuple(seeds)[:2] if quick else tuple(seeds)
     sizes = QUICK_SIZES if quick else SIZES
     wanted = dict(islice(CORPORA.items(), 1 if quick else None)) if data is not None else {}
-    real = [_codiesp(name, Path(data or "") / file, c) for name, (file, c) in wanted.items()]
+    real = [
+        _codiesp(name, Path(data or ""), language, chapters=chapters)
+        for name, (language, chapters) in wanted.items()
+    ]
     total = len(seeds) * (1 + len(real)) * len(POLICIES) * len(LEARNS_FROM)
     rows: list[dict[str, Any]] = []
     digest = hashlib.sha256()
@@ -179,20 +181,15 @@ def _simulated(seed: int) -> Corpus:
     return _corpus("simulated, 50 codes", texts, [record.gold.codes for record in records])
 
 
-def _codiesp(name: str, path: Path, chapters: bool) -> Corpus:
-    try:
-        cases = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    codes: list[Sequence[str]] = [case["codes"] for case in cases]
+def _codiesp(name: str, folder: Path, language: Language, *, chapters: bool) -> Corpus:
+    emrs, codings = read_cases(folder, language)
     if chapters:
         taxonomy = Taxonomy.icd10cm()
-        codes = [[taxonomy.chapter(c) for c in case if c in taxonomy] for case in codes]
-    seen = Counter(code for case in codes for code in set(case))
-    kept = {code for code, _ in seen.most_common(TOP)}
-    return _corpus(
-        name, [case["text"] for case in cases], [[c for c in case if c in kept] for case in codes]
-    )
+        codes = [[taxonomy.chapter(c) for c in one.codes if c in taxonomy] for one in codings]
+    else:
+        kept = set(frequent_codes(codings, TOP))
+        codes = [[code for code in one.codes if code in kept] for one in codings]
+    return _corpus(name, [emr.long_text for emr in emrs], codes)
 
 
 def _corpus(name: str, texts: list[str], codes: Sequence[Sequence[str]]) -> Corpus:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score
 
-from label_config.errors import DataError
 from label_config.measured import Measured, Progress, goal
-from label_config.record import EMR, Coding, EvidenceSpan
+from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
+from simulator.experiments.codiesp_data import Language, frequent_codes, read_cases
 from simulator.hospital import Hospital
 from simulator.knowledge import load_pack
 from training.auditor import KINDS, Kind, findings
@@ -99,18 +97,19 @@ def run(
     seeds = tuple(seeds)[:1] if quick else tuple(seeds)
     rates = QUICK_RATES if quick else RATES
     taxonomy = Taxonomy.icd10cm()
-    names = [] if data is None else (["es"] if quick else ["es", "en"])
-    names += [] if quick and data is not None else ["simulated"]
-    cells = [(name, seed, rate) for name in names for seed in seeds for rate in rates]
+    wanted: list[Language | None] = [] if data is None else ["es"] if quick else ["es", "en"]
+    wanted += [] if quick and data is not None else [None]  # None: the stand-in hospital
+    cells = [(language, seed, rate) for language in wanted for seed in seeds for rate in rates]
     rows: list[dict[str, Any]] = []
     digest = hashlib.sha256()
-    corpora: dict[tuple[str, int], Corpus] = {}
-    for done, (name, seed, rate) in enumerate(cells, start=1):
-        key = (name, seed if name == "simulated" else 0)
+    corpora: dict[tuple[Language | None, int], Corpus] = {}
+    for done, (language, seed, rate) in enumerate(cells, start=1):
+        key = (language, 0 if language else seed)
         if key not in corpora:
-            corpora[key] = (
-                simulated(seed) if data is None or name == "simulated" else read(data, name)
-            )
+            if data is None or language is None:
+                corpora[key] = simulated(seed)
+            else:
+                corpora[key] = read(data, language)
         corpus = corpora[key]
         digest.update("".join(emr.long_text for emr in corpus.emrs[:50]).encode())
         rows += play(corpus, taxonomy, rate, seed)
@@ -353,28 +352,8 @@ def simulated(seed: int) -> Corpus:
     return Corpus("simulated", emrs, codings, tuple(hospital.codes))
 
 
-def read(folder: Path, language: str, top: int | None = TOP) -> Corpus:
+def read(folder: Path, language: Language, top: int | None = TOP) -> Corpus:
     """CodiEsp's cases with their evidence, and its `top` codes, or all. Raises DataError."""
-    path = folder / f"codiesp_{language}_traindev.jsonl"
-    try:
-        cases = [json.loads(line) for line in path.read_text("utf-8").splitlines() if line]
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    emrs, codings = [], []
-    try:
-        for case in cases:
-            text = case["text"]
-            spans = tuple(
-                EvidenceSpan(code, SECTION, start, end)
-                for code, _, places in case.get("evidence", ())
-                for start, end in places
-                if 0 <= start < end <= len(text)
-            )
-            emrs.append(EMR(case["id"], {SECTION: text}))
-            given = tuple(dict.fromkeys(case["codes"]))
-            codings.append(Coding(case["id"], given, "clean", evidence=spans))
-    except (KeyError, TypeError, ValueError) as error:
-        raise DataError(f"{path} needs id, text, codes and evidence a line: {error!r}") from None
-    seen = Counter(code for coding in codings for code in coding.codes)
-    codes = tuple(sorted(sorted(seen, key=lambda c: (-seen[c], c))[:top]))
+    emrs, codings = read_cases(folder, language)
+    codes = tuple(sorted(frequent_codes(codings, top)))
     return Corpus(f"CodiEsp {language.upper()}", emrs, codings, codes)

@@ -19,7 +19,11 @@ def folder(tmp_path_factory):
         given = [c for c, p in zip(codes, (0.6, 0.4, 0.3, 0.06), strict=True) if rng.random() < p]
         filler = [f"w{i}" for i in rng.integers(0, 60, 12)]
         cases.append(
-            {"text": " ".join(filler + [f"word{c[:3]}{c[-1]}" for c in given]), "codes": given}
+            {
+                "id": f"c{len(cases)}",
+                "text": " ".join(filler + [f"word{c[:3]}{c[-1]}" for c in given]),
+                "codes": given,
+            }
         )
     (folder / "codiesp_es_traindev.jsonl").write_text("\n".join(map(json.dumps, cases)), "utf-8")
     return folder
@@ -27,7 +31,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def corpus(folder):
-    return curves._codiesp("cases", folder / "codiesp_es_traindev.jsonl", chapters=False)
+    return curves._codiesp("cases", folder, "es", chapters=False)
 
 
 def test_no_emr_is_annotated_twice_and_every_point_has_its_number(corpus):

@@ -86,5 +86,5 @@ def test_cases_are_read_with_their_most_frequent_codes(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="cannot read"):
         experiment.read(tmp_path, "en")
     (tmp_path / "codiesp_en_traindev.jsonl").write_text('{"id": "c"}')
-    with pytest.raises(DataError, match="needs id, text"):
+    with pytest.raises(DataError, match="cases with id, text"):
         experiment.read(tmp_path, "en")
