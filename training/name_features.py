@@ -1,8 +1,9 @@
 """What can be said of a name and a code: the features that the ranker weighs.
 
-    encoder       cosine of the name and the code's nearest name, after the SimCSE layer
+    encoder       cosine of the name and the code's nearest name, the mean of the encoder's own
+                  and that after the SimCSE layer
     characters    the same by character n-grams (TF-IDF)
-    all names     mean cosine over all names of the code
+    all names     mean cosine over all names of the code, by the encoder alone
     upper levels  cosine of the name and the nearest title above the code
     same text     1 if the name is one of the code's
     unspecified   1 if the code's title says so
@@ -101,7 +102,8 @@ def best_per_code(similarity_NM: Floats, owners_M: Integers, K: int) -> Floats:
 
 
 def shortlist(
-    encoded_NM: Floats,
+    plain_NM: Floats,
+    tuned_NM: Floats,
     characters_NM: Floats,
     upper_NU: Floats,
     owners_M: Integers,
@@ -113,20 +115,23 @@ def shortlist(
 ) -> Shortlist:
     """The `size` most promising codes of each name.
 
-    `hidden` are columns that a name may not see: as if the code did not have those names.
+    `plain_NM` are cosines by the encoder, `tuned_NM` after the layer: the layer alone would help
+    other official names more than what clinicians write. `hidden` are columns that a name may not
+    see: as if the code did not have those names.
     """
-    N, K = len(encoded_NM), len(log_prior_K)
-    seen_NM = np.ones(encoded_NM.shape, dtype=np.float32)
+    N, K = len(plain_NM), len(log_prior_K)
+    seen_NM = np.ones(plain_NM.shape, dtype=np.float32)
     for n, columns in enumerate(hidden or ()):
         seen_NM[n, columns] = 0.0
-    encoded_NM, characters_NM = np.maximum(encoded_NM, 0) * seen_NM, characters_NM * seen_NM
+    plain_NM, tuned_NM = (np.maximum(one_NM, 0) * seen_NM for one_NM in (plain_NM, tuned_NM))
+    characters_NM = characters_NM * seen_NM
     present, starts = np.unique(owners_M, return_index=True)
     counts = np.maximum(np.add.reduceat(seen_NM, starts, axis=1), 1)
     mean_NK = np.zeros((N, K), dtype=np.float32)
-    mean_NK[:, present] = np.add.reduceat(encoded_NM, starts, axis=1) / counts
+    mean_NK[:, present] = np.add.reduceat(plain_NM, starts, axis=1) / counts
     characters_NK = best_per_code(characters_NM, owners_M, K)
     of_name = [
-        best_per_code(encoded_NM, owners_M, K),
+        (best_per_code(plain_NM, owners_M, K) + best_per_code(tuned_NM, owners_M, K)) / 2,
         characters_NK,
         mean_NK,
         best_per_code(upper_NU, traits.upper_owners, K),

@@ -301,6 +301,7 @@ class NameMapper:
         both = {s: encoded_QM + characters_QM for s, encoded_QM in encoded.items()}
         self.strength = held_out.best(both, self.owners_M)
         found = shortlist(
+            queries_ND @ self._raw_MD.T,
             encoded[self.strength],
             characters_QM,
             (queries_ND @ self._upper_embeddings().T)[:, self._upper_U],
@@ -386,11 +387,12 @@ class NameMapper:
             flat = [reading for several in readings for reading in several]
             first = np.cumsum([0, *map(len, readings[:-1])])
             raw_ND = self.encoder.embed(flat)
-            encoded_NM = apply_layer(raw_ND, self._layer_DD, self.strength) @ own_MD.T
+            tuned_NM = apply_layer(raw_ND, self._layer_DD, self.strength) @ own_MD.T
             upper_NU = (raw_ND @ self._upper_embeddings().T)[:, self._upper_U]
             parts.append(
                 shortlist(
-                    np.maximum.reduceat(encoded_NM, first, axis=0),
+                    np.maximum.reduceat(raw_ND @ self._raw_MD.T, first, axis=0),
+                    np.maximum.reduceat(tuned_NM, first, axis=0),
                     np.maximum.reduceat(self._characters.similarity(flat), first, axis=0),
                     np.maximum.reduceat(upper_NU, first, axis=0),
                     self.owners_M,
