@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from label_config.errors import UnknownCode
 from label_config.html import shown
@@ -43,9 +44,11 @@ MEMBER_NAMES = {
     "sparse": "word model",
     "network": "network",
     "knn": "similar cases",
+    "described": "the code's own name",
 }
 SPOKE = 0.5
 _SPACES = re.compile(r"\s+")
+_SAID = re.compile(r"(\D+) (\d{1,3})%")
 
 
 def choose_candidates(
@@ -104,6 +107,18 @@ def _candidate(
     if position < len(CANDIDATE_KEYS):
         row["hotkey"] = CANDIDATE_KEYS[position]
     return row
+
+
+def members_of(row: Mapping[str, Any]) -> dict[str, float]:
+    """Which members spoke for a row's code and how sure they were, 0 to 1, as its hint says."""
+    member_of = {shown: member for member, shown in MEMBER_NAMES.items()}
+    said: dict[str, float] = {}
+    for part in reversed(str(row.get("hint") or "").split(" · ")):
+        match = _SAID.fullmatch(part)
+        if match is None:  # the confidence, and before it code and title
+            break
+        said[member_of.get(match[1], match[1])] = int(match[2]) / 100
+    return said
 
 
 def labels(codes: Sequence[str], taxonomy: Taxonomy) -> list[dict[str, str]]:

@@ -17,7 +17,8 @@ class Suggestion:
     confidence: float
     """0 to 1; calibrated, so that 0.8 is right about 8 times in 10."""
     members: Mapping[str, float] = field(default_factory=dict)
-    """Who spoke ("names", "lexicon", "phrases", "sparse", "network", "knn") -> score, 0 to 1."""
+    """Who spoke ("names", "lexicon", "phrases", "sparse", "network", "knn", "described") -> score,
+    0 to 1."""
     evidence: tuple[EvidenceSpan, ...] = ()
 
     def __post_init__(self) -> None:

@@ -17,8 +17,8 @@ from label_config.errors import ConfigError
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from training.datastore import Datastore
+from training.described import fit_described
 from training.encoder import Encoder
-from training.evaluate import counts_figures
 from training.fusion import Fusion
 from training.lexicon import Lexicon
 from training.members import MEMBERS, Members, network_scores
@@ -37,7 +37,8 @@ from training.similarity import NameMapper
 from training.sparse import SparseModel
 from training.stages import train_network
 from training.suggest import Suggester, SuggesterConfig, embed_records, version_name
-from training.thresholds import DEFAULT, best_threshold, promised_threshold
+from training.thresholds import DEFAULT
+from training.tune import fuse_unseen, tune
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +106,26 @@ def build(
     with TemporaryDirectory() as cache:
         network = _NetworkTrainer(corpus, raw, codes, taxonomy, encoder, config, Path(cache), say)
         fusion, threshold = Fusion(MEMBERS[:4], config=config.fusion), DEFAULT
-        validation: dict[str, float] = {}
+        validation, described = dict[str, float](), None
         if len(corpus.clean) >= config.min_clean:
             scores = _unseen_scores(
                 corpus, members, network, codes, taxonomy, config, synonyms, say
             )
             fusion = Fusion([m for m in MEMBERS if m in scores], config=config.fusion)
-            threshold, validation = _tune(fusion, scores, corpus, codes, config)
+            targets_NK = targets(corpus.clean, codes)
+            fused_NK = fuse_unseen(fusion, scores, targets_NK, _folds(corpus, config))
+            say("codes that are new", 0, 1)
+            described, fused_NK = fit_described(
+                corpus.clean_emrs,
+                corpus.clean,
+                _folds(corpus, config),
+                fused_NK,
+                codes=codes,
+                taxonomy=taxonomy,
+                noisy=corpus.noisy,
+                synonyms=synonyms,
+            )
+            threshold, validation = tune(fusion, scores, fused_NK, targets_NK, miss=config.miss)
         if config.network is not None:
             members.network = network.train(corpus.clean_emrs, corpus.clean)
 
@@ -123,6 +137,7 @@ def build(
         fusion,
         Datastore.build(embeddings_ND, corpus.clean_emrs, corpus.clean, codes),
         encoder,
+        described=described,
         threshold=threshold,
         version=version_name(number, noisy, clean),
         validation={"clean_emrs": float(len(corpus.clean)), **validation},
@@ -185,46 +200,6 @@ def _unseen_scores(
             scores[member] = np.full(scores["names"].shape, np.nan)
             scores[member][test] = said_NK
     return scores
-
-
-def _tune(
-    fusion: Fusion,
-    scores: Mapping[str, Floats],
-    corpus: Corpus,
-    codes: Sequence[str],
-    config: SuggesterConfig,
-) -> tuple[float, dict[str, float]]:
-    """Fit `fusion` in place; threshold and validation come from fusions that missed a fold."""
-    targets_NK, folds_N = targets(corpus.clean, codes), _folds(corpus, config)
-    fused_NK = np.zeros(targets_NK.shape)
-    for fold in np.unique(folds_N):
-        train, test = folds_N != fold, folds_N == fold
-        part = Fusion(fusion.members, config=fusion.config)
-        part.fit({m: s[train] for m, s in scores.items()}, targets_NK[train])
-        fused_NK[test] = part.combine({m: s[test] for m, s in scores.items()})
-    fusion.fit(scores, targets_NK)
-    threshold, micro_f1 = best_threshold(fused_NK, targets_NK)
-    promised = {}
-    if config.miss is not None:
-        promise = promised_threshold(fused_NK, targets_NK, miss=config.miss)
-        threshold = promise.threshold
-        promised = {"promised_miss": config.miss, "promise_kept": float(promise.kept)}
-        promised["candidates"] = promise.candidates
-        micro_f1 = counts_figures(fused_NK >= threshold, targets_NK)["micro_f1"]
-    ticked_NK = fused_NK >= threshold
-    true = float((ticked_NK & targets_NK).sum())
-    validation = {
-        "micro_f1": micro_f1,
-        "precision": true / max(1.0, float(ticked_NK.sum())),
-        "recall": true / max(1.0, float(targets_NK.sum())),
-        "threshold": threshold,
-        **promised,
-    }
-    for member, said_NK in scores.items():
-        heard = np.isfinite(said_NK).all(axis=1)
-        validation[f"{member}_f1"] = best_threshold(said_NK[heard], targets_NK[heard])[1]
-        validation[f"{member}_weight"] = fusion.weights()[member]
-    return threshold, validation
 
 
 def _folds(corpus: Corpus, config: SuggesterConfig) -> npt.NDArray[np.int64]:

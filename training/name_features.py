@@ -30,6 +30,7 @@ from training.name_ranker import PRIOR
 
 Floats = npt.NDArray[np.float32]
 Integers = npt.NDArray[np.int64]
+_HALF = np.float32(0.5)
 _FIRST = np.array([*PRIOR.values()])[:4]
 """Weights by which the candidates are chosen before the ranker looks at them."""
 
@@ -130,8 +131,8 @@ def shortlist(
     mean_NK = np.zeros((N, K), dtype=np.float32)
     mean_NK[:, present] = np.add.reduceat(plain_NM, starts, axis=1) / counts
     characters_NK = best_per_code(characters_NM, owners_M, K)
-    of_name = [
-        (best_per_code(plain_NM, owners_M, K) + best_per_code(tuned_NM, owners_M, K)) / 2,
+    of_name: list[Floats] = [
+        (best_per_code(plain_NM, owners_M, K) + best_per_code(tuned_NM, owners_M, K)) * _HALF,
         characters_NK,
         mean_NK,
         best_per_code(upper_NU, traits.upper_owners, K),

@@ -20,11 +20,12 @@ import numpy.typing as npt
 
 from label_config.errors import CheckpointError, ConfigError
 from label_config.files import data_hash
-from label_config.record import EMR, Coding
+from label_config.record import EMR, Coding, EvidenceSpan
 from label_config.suggestion import SimilarCase, Suggestion, SuggestionSet
 from label_config.taxonomy import Taxonomy
 from training.checkpoint import open_checkpoint, save_checkpoint
 from training.datastore import Datastore
+from training.described import Described, join
 from training.encoder import Encoder
 from training.fusion import Fusion, FusionConfig
 from training.highlight import merge_evidence
@@ -101,6 +102,7 @@ class Suggester:
         cases: Datastore,
         encoder: Encoder,
         *,
+        described: Described | None = None,
         threshold: float = DEFAULT,
         version: str = "v0",
         validation: Mapping[str, float] | None = None,
@@ -109,7 +111,8 @@ class Suggester:
     ) -> None:
         """Use `train` or `load`. `cases` are the clean EMRs by the encoder's embeddings."""
         self.codes = tuple(codes)
-        self.members, self.fusion = members, fusion
+        self.members, self.fusion, self.described = members, fusion, described
+        self._new = [self.codes.index(code) for code in described.codes] if described else []
         self.threshold, self.version = threshold, version
         self.validation = dict(validation or {})
         """Measured on clean EMRs out of fold: micro_f1, precision, recall, ...; no micro_f1 before
@@ -168,8 +171,8 @@ class Suggester:
         parts = []
         for start in range(0, len(emrs), 256):
             with self._lock:
-                said = self.members.scores(emrs[start : start + 256])
-                parts.append(self.fusion.combine(said))
+                _, fused_NK = self._said(emrs[start : start + 256])
+                parts.append(fused_NK)
             if progress is not None:
                 progress("suggesting codes", min(start + 256, len(emrs)), len(emrs))
         return np.concatenate(parts)
@@ -179,8 +182,7 @@ class Suggester:
         if not emrs:
             return []
         with self._lock:
-            scores = self.members.scores(emrs)
-            fused_NK = self.fusion.combine(scores)
+            scores, fused_NK = self._said(emrs)
             similar = self._similar(emrs)
             return [
                 SuggestionSet(
@@ -224,6 +226,8 @@ class Suggester:
         def write(to: Path) -> None:
             self.members.save(to)
             self._cases.save(to / "cases")
+            if self.described is not None:
+                self.described.save(to / "described")
 
         with self._lock:
             save_checkpoint(folder, kind=KIND, config=config, write=write)
@@ -235,6 +239,7 @@ class Suggester:
         Raises CheckpointError for a missing, damaged or foreign folder, or another encoder.
         """
         settings = open_checkpoint(folder, kind=KIND)
+        described = folder / "described"
         try:
             wanted = settings["encoder"]
             encoder = encoder or Encoder.load(wanted["name"])
@@ -250,6 +255,7 @@ class Suggester:
                 Fusion.from_dict(settings["fusion"]),
                 Datastore.load(folder / "cases", settings["codes"]),
                 encoder,
+                described=Described.load(described) if described.exists() else None,
                 threshold=settings["threshold"],
                 version=settings["version"],
                 validation=settings["validation"],
@@ -261,12 +267,22 @@ class Suggester:
 
     # -- parts of a suggestion ----------------------------------------------------------------
 
+    def _said(self, emrs: Sequence[EMR]) -> tuple[dict[str, Floats], Floats]:
+        """What each member says, and all together; "described" speaks of new codes only."""
+        said = self.members.scores(emrs)
+        fused_NK = self.fusion.combine(said)
+        if self.described is not None:
+            said["described"] = np.zeros(fused_NK.shape)
+            said["described"][:, self._new] = self.described.probs(emrs)
+            fused_NK[:, self._new] = join(fused_NK[:, self._new], said["described"][:, self._new])
+        return said, fused_NK
+
     def _suggestions(
         self, emr: EMR, fused_K: Floats, said: Mapping[str, Floats]
     ) -> tuple[Suggestion, ...]:
         order = np.argsort(-fused_K, kind="stable")[: self.config.max_suggestions]
         columns = [int(k) for k in order if fused_K[k] >= self.config.floor]
-        evidence = self.members.evidence(emr, [self.codes[k] for k in columns])
+        evidence = self._evidence(emr, [self.codes[k] for k in columns])
         return tuple(
             Suggestion(
                 code=self.codes[k],
@@ -276,6 +292,14 @@ class Suggester:
             )
             for k in columns
         )
+
+    def _evidence(self, emr: EMR, codes: Sequence[str]) -> dict[str, list[EvidenceSpan]]:
+        """What speaks for each code; words like a new code's name where nobody else explains it."""
+        found = self.members.evidence(emr, codes)
+        if self.described is not None:
+            for span in self.described.evidence(emr, [c for c in codes if not found[c]]):
+                found[span.code].append(span)
+        return found
 
     def _similar(self, emrs: Sequence[EMR]) -> list[tuple[SimilarCase, ...]]:
         k, network = self.config.similar, self.members.network

@@ -23,7 +23,8 @@ from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from simulator.experiments.codiesp_checks import highlight_row, promise_row
 from simulator.experiments.codiesp_data import Language, frequent_codes, read_cases
-from training.evaluate import bands, evaluate
+from simulator.experiments.codiesp_strict import band_recalls, strict_rows
+from training.evaluate import evaluate
 from training.fusion import Fusion
 from training.lexicon import Lexicon
 from training.out_of_fold import draw_folds, targets
@@ -31,6 +32,7 @@ from training.phrase_model import PhraseModel
 from training.phrases import Reading, read
 from training.sparse import SparseConfig, inside_and_outside
 from training.thresholds import best_threshold
+from training.tune import fuse_unseen
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -41,6 +43,7 @@ TRAIN_SHARE = 2 / 3
 FOLDS = 5
 FOLDS_OF_MANY_CODES = 3
 TOP = 50
+STRICT = "all, unseen too"
 FEWEST_OF_MANY_CODES = 4
 """Cases that a code needs for the sparse model, where there are thousands of codes."""
 PLAIN = SparseConfig(stems=False)
@@ -48,7 +51,7 @@ FUSED = ("lexicon", "phrases", "sparse")
 SHOWN = (
     *("language", "codes", "cases", "member"),
     *("micro_f1", "macro_f1", "map", "macro_ap", "ece", "validation_f1"),
-    *("recall@15 1-1", "recall@15 2-5", "recall@15 6-20", "recall@15 21+"),
+    *("recall@15 0", "recall@15 1-1", "recall@15 2-5", "recall@15 6-20", "recall@15 21+"),
     *("f1", "top1", "kept", "candidates_to_top_k"),
 )
 
@@ -154,16 +157,17 @@ def _rows(corpus: Corpus, setting: Setting, seed: int, taxonomy: Taxonomy) -> li
     """One row per member, and in the main setting those of highlights and of the promise."""
     part = draw(corpus, setting, seed)
     said, truth, inside = members(part, taxonomy), part.truth(part.test), part.truth(part.train)
-    known_NK = truth.sum() / max(1, sum(len(c.codes) for c in part.coded(part.test)))
     rows = []
+    if setting.top is None:
+        rows += _strict_rows(part, setting, said["fusion"], taxonomy)
+    seen_K = inside.any(axis=0) if setting.top is None else np.ones(len(part.codes), dtype=bool)
     for member, (unseen_NK, other_NK) in said.items():
-        threshold, validation = best_threshold(unseen_NK, inside)
+        threshold, validation = best_threshold(unseen_NK[:, seen_K], inside[:, seen_K])
         row = {**setting.name, "member": member, "seed": seed, "validation_f1": validation}
-        row |= evaluate(other_NK, truth, threshold=threshold)
-        for band in bands(other_NK, truth, inside.sum(axis=0), threshold=threshold):
-            row[f"recall@15 {band['band']}"] = band["recall@15"] if band["positives"] else np.nan
+        row |= evaluate(other_NK[:, seen_K], truth[:, seen_K], threshold=threshold)
+        row |= band_recalls(other_NK[:, seen_K], truth[:, seen_K], inside[:, seen_K].sum(axis=0))
         if setting.top is None:
-            row["positives_with_known_code"] = float(known_NK)
+            row["positives_with_known_code"] = float(truth[:, seen_K].sum() / truth.sum())
         rows.append(row)
     if setting == QUICK[0]:
         probs_NK, both = np.concatenate(said["fusion"]), np.concatenate([inside, truth])
@@ -177,11 +181,28 @@ def _rows(corpus: Corpus, setting: Setting, seed: int, taxonomy: Taxonomy) -> li
     return rows
 
 
+def _strict_rows(
+    part: Part, setting: Setting, fused: tuple[Floats, Floats], taxonomy: Taxonomy
+) -> list[dict[str, Any]]:
+    """Codes that no case to learn from has are missed unless something finds them."""
+    learned, judged = (
+        ([part.corpus.emrs[i] for i in rows], part.coded(rows)) for rows in (part.train, part.test)
+    )
+    rows = strict_rows(learned, judged, fused, part.folds_N, codes=part.codes, taxonomy=taxonomy)
+    return [{**setting.name, "codes": STRICT, "seed": part.seed, **row} for row in rows]
+
+
 def draw(corpus: Corpus, setting: Setting, seed: int) -> Part:
-    """Shuffle, cut, and name the codes most frequent among all cases to learn from."""
+    """Shuffle, cut, and name the codes most frequent among all cases to learn from.
+
+    Where all codes are asked for, the set is every code of the corpus, as a hospital's list would
+    be; those that no case to learn from has come last.
+    """
     order = np.random.default_rng(seed).permutation(len(corpus.emrs))
     cut = round(TRAIN_SHARE * len(order))
     codes = frequent_codes([corpus.codings[i] for i in order[:cut]], setting.top)
+    if setting.top is None:
+        codes = list(dict.fromkeys([*codes, *frequent_codes(corpus.codings)]))
     train = order[: min(cut, setting.cases or cut)]
     folds = FOLDS if setting.top is not None else FOLDS_OF_MANY_CODES
     return Part(corpus, train, order[cut:], codes, folds, seed)
@@ -203,12 +224,8 @@ def members(part: Part, taxonomy: Taxonomy) -> Said:
 
 def fuse(said: Said, part: Part) -> tuple[Floats, Floats]:
     """Fuse as the suggester does: what is said of the training cases misses their own fold."""
-    truth, inside_NK = part.truth(part.train), np.zeros((len(part.train), len(part.codes)))
-    for fold in range(part.folds):
-        held = part.folds_N == fold
-        fusion = Fusion(tuple(said)).fit({m: s[~held] for m, (s, _) in said.items()}, truth[~held])
-        inside_NK[held] = fusion.combine({m: s[held] for m, (s, _) in said.items()})
-    fusion = Fusion(tuple(said)).fit({m: s for m, (s, _) in said.items()}, truth)
+    fusion, unseen = Fusion(tuple(said)), {m: s for m, (s, _) in said.items()}
+    inside_NK = fuse_unseen(fusion, unseen, part.truth(part.train), part.folds_N)
     return inside_NK, fusion.combine({m: s for m, (_, s) in said.items()})
 
 

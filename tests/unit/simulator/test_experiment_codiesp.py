@@ -1,3 +1,4 @@
+import dataclasses
 import json
 from pathlib import Path
 
@@ -5,9 +6,11 @@ import numpy as np
 import pytest
 
 from label_config.errors import ConfigError, DataError
+from label_config.taxonomy import Taxonomy
 from simulator.experiments import codiesp
 from simulator.experiments.codiesp_checks import promise_row, shortest_list
 from simulator.experiments.codiesp_data import frequent_codes, read_cases
+from simulator.experiments.codiesp_strict import band_recalls
 
 SIGNS = {"R50.9": "fiebre alta", "R51": "cefalea intensa", "R05": "tos seca"}
 
@@ -52,6 +55,37 @@ def test_the_cases_to_learn_from_never_meet_the_others(folder: Path) -> None:
     part = codiesp.draw(corpus, codiesp.Setting("es", 50, 25), seed=1)
     assert len(part.train) == 25 and len(part.test) == 20
     assert not set(part.train) & set(part.test)
+
+
+def test_codes_that_training_has_not_seen_count_as_missed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("training.described.FEWEST", 1)
+    corpus = codiesp.Corpus(*read_cases(folder, "es"))
+    for i, coding in enumerate(corpus.codings):
+        if i % 7 == 0:  # a code of its own for every seventh case
+            codes = (*coding.codes, f"R{i + 10}.9")
+            corpus.codings[i] = dataclasses.replace(coding, codes=codes)
+    setting = codiesp.Setting("es", None, None)
+    rows = codiesp._rows(corpus, setting, 0, Taxonomy.icd10cm())
+    known = next(r for r in rows if r["codes"] == "all" and r["member"] == "fusion")
+    strict = [r for r in rows if r["codes"] == codiesp.STRICT]
+    assert strict[0]["member"] == "fusion"
+    assert strict[0]["micro_recall"] < known["micro_recall"] and strict[0]["map"] < known["map"]
+    assert np.isfinite(strict[0]["recall@15 0"]) and np.isnan(known["recall@15 0"])
+    assert [row["member"] for row in strict] == ["fusion", "fusion + described"]
+
+
+def test_recall_by_band_tells_new_codes_from_known_ones() -> None:
+    truth = np.array([[True, True, False], [True, False, True]])
+    probs = np.array([[0.9, 0.1, 0.2], [0.8, 0.1, 0.7]])
+    recalls = band_recalls(
+        np.pad(probs, ((0, 0), (0, 20)), constant_values=0.15),
+        np.pad(truth, ((0, 0), (0, 20))),
+        np.array([30, 0, 1, *[2] * 20]),
+    )
+    assert recalls["recall@15 0"] == 0 and recalls["recall@15 21+"] == 1
+    assert recalls["recall@15 1-1"] == 1 and np.isnan(recalls["recall@15 2-5"])
 
 
 def test_the_shortest_list_is_as_complete_as_asked() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from label_config.errors import CheckpointError, ConfigError, DataError
 from label_config.record import DIAGNOSIS_SECTION, EMR, Coding, Diagnosis, EvidenceSpan
-from label_config.taxonomy import Taxonomy
+from label_config.taxonomy import CodeEntry, Taxonomy
 from training.encoder import Encoder
 from training.extractor import ExtractorConfig
 from training.similarity import NameMapper
@@ -130,6 +130,7 @@ def test_a_saved_one_says_the_same(
     loaded = Suggester.load(tmp_path / "model")
     assert loaded.version == "v7-abc"
     assert loaded.codes == tuple(CODES)
+    assert loaded.described is None, "no code was new, so no folder of them was written"
     assert (loaded.threshold, loaded.validation) == (warm.threshold, warm.validation)
     assert np.allclose(loaded.predict(pool[0]), warm.predict(pool[0]), atol=1e-4)
     assert not list((tmp_path / "model").rglob("*.pkl"))
@@ -240,6 +241,30 @@ def test_a_promise_of_few_missed_codes_ticks_more(
     assert model.validation["promise_kept"] and model.validation["recall"] >= 0.9
     with pytest.raises(ConfigError, match="miss"):
         SuggesterConfig(miss=1.5)
+
+
+def test_a_code_that_nobody_has_given_is_suggested_by_its_name(
+    tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    organs = "gastr nephr bronch dermat arthr hepat cyst mening pancreat append sinus tonsill"
+    names = [f"{organ}itis of the {side}" for organ in organs.split() for side in ("ward", "town")]
+    codes = [f"A{i:02d}" for i in range(24)]
+    entries = [CodeEntry(c, n, None, "category") for c, n in zip(codes, names, strict=True)]
+    emrs = [EMR(f"e{i}", {"Text": f"Came in. Found was a {name}."}) for i, name in enumerate(names)]
+    clean = [Coding(f"e{i}", (code,), "clean") for i, code in enumerate(codes[:22])]
+    model = Suggester.train(
+        emrs, [], clean, codes=codes, taxonomy=Taxonomy("t", entries), encoder=tiny_encoder
+    )
+    assert model.described is not None and model.described.codes == tuple(codes[22:])
+    fused_NK = model.fusion.combine(model.members.scores(emrs))
+    assert (model.predict(emrs)[:, :22] == fused_NK[:, :22]).all(), "codes seen are untouched"
+    (said,) = model.suggest([EMR("new", {"Text": "A tonsillitiss, he says, of his town."})])
+    first = said.suggestions[0]
+    assert first.code == codes[-1] and set(first.members) == {"described"}
+    assert [span.section for span in first.evidence] == ["Text"]
+    model.save(tmp_path / "model")
+    loaded = Suggester.load(tmp_path / "model", tiny_encoder)
+    assert np.allclose(loaded.predict(emrs), model.predict(emrs), atol=1e-4)
 
 
 def test_nothing_to_suggest_for_is_no_error(warm: Suggester) -> None:
