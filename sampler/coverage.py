@@ -16,18 +16,18 @@ from sampler.batch import Batch, reasons
 from sampler.bound import Bound, lower_bound
 from sampler.forecast import Forecast, ForecastConfig, forecast
 from sampler.keys import random_order
-from sampler.labels import CleanLabels, Rows, code_matrix, row_numbers
+from sampler.labels import Rows, row_numbers
 from sampler.policies import POLICIES
 from sampler.posterior import Posterior, PosteriorConfig, fit_posterior
+from sampler.reported import FREE, PENDING, Reported
 from sampler.select import PoolView, scarcity_greedy
 from sampler.status import CodeStatus, Contribution, code_status, contributions
 
 FEWEST = 5
 """EMRs that a batch is not cut below."""
-FREE, PENDING, CLEAN, EXCLUDED = range(4)
 
 
-class CoverageSampler:
+class CoverageSampler(Reported):
     """Chooses batches and keeps the counts; its state is a function of what was reported to it.
 
     Every EMR is free, pending (with a coder), clean (annotated) or excluded (skipped). Reporting
@@ -82,6 +82,7 @@ class CoverageSampler:
         self.noisy_NK = sp.csr_matrix(noisy, dtype=np.float32)
         self.noisy_NK.sum_duplicates()
         values, (n_emrs, n_codes) = self.noisy_NK.data, self.noisy_NK.shape
+        super().__init__(n_emrs, n_codes, target)
         if values.size and not (values.min() > 0 and values.max() <= 1):
             raise DataError(f"confidence must lie in (0, 1], got {values.min()}..{values.max()}")
         if not (0 <= random_share <= 1 and min_yield > 0 and floor >= 0 and 0 < share_left <= 1):
@@ -103,11 +104,8 @@ class CoverageSampler:
             raise DataError(f"minutes must be above 0, got {self.minutes.min():g}")
         keys = np.arange(n_emrs) if row_keys is None else _sized(row_keys, n_emrs, "row_keys")
         self.tie_N, self.draw_N = random_order(keys, 2 * seed), random_order(keys, 2 * seed + 1)
-        self.state_N = np.full(n_emrs, FREE, np.int8)
-        self.clean = CleanLabels(n_codes)
         self._posterior: Posterior | None = None
         self._probs: sp.csr_matrix | None = None
-        self.set_target(target)
         self.suggest(suggested)
 
     # -- the loop -----------------------------------------------------------------------------
@@ -156,62 +154,6 @@ class CoverageSampler:
             random=np.arange(rows.size) >= chosen.rows.size,
         )
 
-    def update(
-        self,
-        rows: Sequence[int] | NDArray[Any],
-        labels: Sequence[Sequence[int]] | sp.csr_matrix,
-        *,
-        weight: float = 1.0,
-    ) -> None:
-        """Record clean labels, in place of earlier ones of the same EMR.
-
-        Args:
-            rows: (B,) row numbers, whatever their state; of a repeated one the last counts.
-            labels: The code numbers of each row, as lists or as a (B, K) CSR.
-            weight: How much these EMRs count when error rates are learned, above 0.
-        """
-        numbers = row_numbers(rows, self.state_N.size)
-        codes = code_matrix(labels, self.target_K.size)
-        if codes.shape[0] != numbers.size:
-            raise DataError(f"needed labels of {numbers.size} rows, got {codes.shape[0]}")
-        if weight <= 0:
-            raise ConfigError(f"weight must be above 0, got {weight:g}")
-        self.clean.replace(numbers, codes, np.full(numbers.size, weight))
-        self.state_N[numbers] = CLEAN
-        self._forget()
-
-    def remove(self, rows: Sequence[int] | NDArray[Any], *, pending: bool = False) -> None:
-        """Take annotations back: counts fall, the EMRs are free again (or pending with a coder).
-
-        Raises DataError for an EMR without clean labels.
-        """
-        numbers = self._in_state(rows, (CLEAN,), "has no clean labels to remove")
-        self.clean.remove(numbers)
-        self.state_N[numbers] = PENDING if pending else FREE
-        self._forget()
-
-    def release(self, rows: Sequence[int] | NDArray[Any], *, exclude: bool = False) -> None:
-        """Give pending (or excluded) EMRs back to the pool, or keep them out of it for good.
-
-        Raises DataError for an EMR that is free or annotated.
-        """
-        numbers = self._in_state(rows, (PENDING, EXCLUDED), "is not pending")
-        self.state_N[numbers] = EXCLUDED if exclude else FREE
-
-    def hold(self, rows: Sequence[int] | NDArray[Any]) -> None:
-        """Mark free EMRs as pending: they are with coders already, as after a restart."""
-        numbers = self._in_state(rows, (FREE, PENDING), "is annotated or excluded")
-        self.state_N[numbers] = PENDING
-
-    def set_target(self, target: int | Sequence[int] | NDArray[Any]) -> None:
-        """Change the quota, one number or (K,); counts stay as they are."""
-        wanted = np.asarray(target, dtype=np.float64)
-        if wanted.ndim and wanted.shape != (self.noisy_NK.shape[1],):
-            raise DataError(f"target needs {self.noisy_NK.shape[1]} values, got {wanted.shape}")
-        if (wanted < 0).any():
-            raise ConfigError(f"target must not be negative, got {wanted.min():g}")
-        self.target_K = np.broadcast_to(wanted, (self.noisy_NK.shape[1],)).copy()
-
     def suggest(self, suggested: sp.csr_matrix | None) -> None:
         """Take the model's probabilities as a second witness beside the noisy codes.
 
@@ -219,7 +161,8 @@ class CoverageSampler:
         those as it did before it was trained on them.
 
         Args:
-            suggested: (N, K), 0 to 1; a code without an entry is not suggested. None for no model.
+            suggested: (N, K), 0 to 1; a code without an entry is not suggested, and of an EMR
+                without entries the model was not asked. None for no model.
         """
         if suggested is not None:
             suggested = sp.csr_matrix(suggested, dtype=np.float32)
@@ -253,11 +196,6 @@ class CoverageSampler:
         """What an EMR is worth to each code that still needs EMRs, weightiest first."""
         number = int(row_numbers([row], self.state_N.size)[0])
         return contributions(self.probabilities(), number, self.status())
-
-    @property
-    def pending(self) -> Rows:
-        """Row numbers of the EMRs that are with coders, ascending."""
-        return np.flatnonzero(self.state_N == PENDING)
 
     @property
     def done(self) -> bool:
@@ -354,13 +292,6 @@ class CoverageSampler:
         if self.group is not None:
             rows = rows[np.sort(np.unique(self.group[rows], return_index=True)[1])]
         return rows[:count]
-
-    def _in_state(self, rows: Any, states: tuple[int, ...], problem: str) -> Rows:
-        numbers = row_numbers(rows, self.state_N.size)
-        wrong = numbers[~np.isin(self.state_N[numbers], states)]
-        if wrong.size:
-            raise DataError(f"row {wrong[0]} {problem}")
-        return numbers
 
     def _forget(self) -> None:
         """Drop what was learned from labels that have changed since."""

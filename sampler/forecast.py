@@ -190,16 +190,7 @@ def _shortlist(
         free[rows] = False
         stages.append(rows)
     rows = np.concatenate(stages)
-    shortlisted = replace(
-        view,
-        probs=view.probs[rows],
-        noisy=view.noisy[rows],
-        suggested=None if view.suggested is None else view.suggested[rows],
-        free=np.arange(rows.size) >= pending.size,
-        order=view.order[rows],
-        cost=view.cost[rows],
-        group=None if view.group is None else view.group[rows],
-    )
+    shortlisted = replace(view.only(rows), free=np.arange(rows.size) >= pending.size)
     likely_K, variance_K = _likely(view.probs, np.flatnonzero(view.free), view.min_yield)
     return rows, _Project(
         view=shortlisted,

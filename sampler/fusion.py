@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
 
 from sampler.confusion import present
 from sampler.labels import Floats
@@ -45,6 +46,14 @@ class Fusion:
         union.data = np.where((z[:, 3] > 0) & (p < WORTH_AN_ENTRY), 0.0, p).astype(np.float32)
         union.eliminate_zeros()
         return union
+
+
+def asked_rows(suggested_NK: sp.csr_matrix) -> NDArray[np.int64]:
+    """Rows of the EMRs that the model has spoken of: those with any suggestion, however unlikely.
+
+    Of the others the noisy codes alone tell: a model that was not asked is no model that says no.
+    """
+    return np.flatnonzero(np.diff(suggested_NK.indptr))
 
 
 def fit_fusion(

@@ -22,10 +22,12 @@ class CleanLabels:
     Attributes:
         rows: (M,) row numbers in the pool, ascending.
         codes_MK: CSR of ones, the clean codes of each row.
+        n_codes: K.
         weights: (M,) how much each EMR counts when error rates are learned; 1 unless told.
     """
 
     def __init__(self, n_codes: int) -> None:
+        self.n_codes = n_codes
         self.rows: Rows = np.zeros(0, np.int64)
         self.codes_MK = sp.csr_matrix((0, n_codes), dtype=np.float32)
         self.weights: Floats = np.zeros(0)

@@ -6,7 +6,6 @@ Shapes: N EMRs in the pool, M annotated ones, K codes, F = 5 features. All matri
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -22,25 +21,36 @@ from sampler.confusion import (
     present,
     without,
 )
-from sampler.fusion import Fusion, fit_fusion
+from sampler.fusion import Fusion, asked_rows, fit_fusion
 from sampler.labels import CleanLabels
+from sampler.logistic import (
+    confidence_features,
+    crowding,
+    features,
+    fit_logistic,
+    log_frequency,
+    sigmoid,
+)
+from sampler.probabilities import (
+    HIGHEST,
+    MOST_LISTED,
+    WORTH_AN_ENTRY,
+    WORTH_IN_A_LARGE_POOL,
+    Siblings,
+    Singles,
+    on_grid,
+    parts,
+    with_data,
+    with_hidden,
+)
 
 Floats = NDArray[np.float64]
 
 FEATURES = 5
-ENTRIES_AT_ONCE = 2_000_000
-GRID = 4096.0
-"""Probabilities are multiples of 1/GRID: sums over EMRs are then exact, whatever their order."""
-LOWEST, HIGHEST = 20 / GRID, 4055 / GRID
-PRIOR_CODES = 5.0
-"""Codes that the prior of the intercepts' variance counts like."""
 PRIOR_LEVEL = 4.0
 """Unlisted codes that the prior of their level, over all codes, counts like."""
 ROUNDS = 3
 """Of telling habits from chance errors and fitting both."""
-WORTH_AN_ENTRY = 0.02
-"""A sibling less likely than this gets no entry."""
-NEWTON_STEPS, NEWTON_STEPS_AGAIN, SETTLED = 20, 6, 1e-3
 
 
 @dataclass(frozen=True)
@@ -109,7 +119,8 @@ class Posterior:
     """EMRs, by weight and with the prior's, that `unlisted` was learned from."""
     found: float
     """Unlisted codes, with the prior's, that its level over all codes was learned from."""
-
+    least: float = WORTH_AN_ENTRY
+    """A sibling less likely than this gets no entry."""
     fusion: Fusion | None = None
     """How far the model's suggestions can be trusted beside all this; None without a model."""
 
@@ -120,32 +131,43 @@ class Posterior:
         probs_NK = self.by_noisy_codes(noisy_NK)
         if self.fusion is None or suggested_NK is None:
             return probs_NK
-        return self.fusion.probabilities(probs_NK, suggested_NK, self.unlisted)
+        asked = asked_rows(suggested_NK)
+        fused = self.fusion.probabilities(probs_NK[asked], suggested_NK[asked], self.unlisted)
+        n_emrs = probs_NK.shape[0]
+        if asked.size == n_emrs:
+            return fused
+        at = np.arange(n_emrs)
+        at[asked] = n_emrs + np.arange(asked.size)
+        return sp.vstack([probs_NK, fused], format="csr")[at]
 
     def by_noisy_codes(self, noisy_NK: sp.csr_matrix) -> sp.csr_matrix:
         """The same without the model: an entry per listed code and per sibling it may hide."""
-        p = np.empty(noisy_NK.nnz, np.float32)
-        per_code = self.theta[2] * self.frequency + self.shift + self.theta[0]
-        per_row = np.float32(self.theta[4]) * _crowding(noisy_NK).astype(np.float32)
-        row_part = np.repeat(per_row, np.diff(noisy_NK.indptr))
-        for at in range(0, p.size, ENTRIES_AT_ONCE):
-            part = slice(at, at + ENTRIES_AT_ONCE)
-            logit, log = _confidence(noisy_NK.data[part])
-            logits = self.theta[1] * logit + self.theta[3] * log + row_part[part]
-            p[part] = sigmoid(logits + per_code[noisy_NK.indices[part]])
-        sound = sp.csr_matrix((p, noisy_NK.indices, noisy_NK.indptr), shape=noisy_NK.shape)
-        doubt = _with_data(sound, 1 - p)
-        probs = _with_data(sound, _on_grid(p * self._honest()[noisy_NK.indices]))
-        if not self.confusion.nnz + self.habit.nnz:
-            return probs
-        hidden = sound @ self.habit + doubt @ self.confusion
-        return with_hidden(probs, hidden, self.unlisted)
+        per_code = (self.theta[2] * self.frequency + self.shift + self.theta[0]).astype(np.float32)
+        honest_K = self._honest()
+        siblings = Siblings.of(self.habit, self.confusion, self.least)
+        probs = []
+        for listed in parts(noisy_NK):
+            sound = self._sound(listed, per_code)
+            p = with_data(listed, on_grid(sound * honest_K[listed.indices]))
+            if siblings.hidden.size:
+                hidden = siblings.behind(listed, sound)
+                p = with_hidden(p, hidden, self.unlisted, least=self.least)
+            probs.append(p)
+        return sp.vstack(probs, format="csr") if len(probs) > 1 else probs[0]
+
+    def _sound(self, listed: sp.csr_matrix, per_code: Singles) -> Singles:
+        """Chance that each listing is no chance error, in the order of `listed.data`."""
+        logit, log = confidence_features(listed.data)
+        count = np.diff(listed.indptr)
+        per_row = np.repeat((self.theta[4] * crowding(count)).astype(np.float32), count)
+        logits = np.float32(self.theta[1]) * logit + np.float32(self.theta[3]) * log
+        return sigmoid(logits + per_row + per_code[listed.indices])
 
     def habit_variance(self) -> sp.csr_matrix:
         """(K, K) How unsure each habit is, as the variance of a Beta."""
         rate = self.habit.data
         strength = np.repeat(self.seen, np.diff(self.habit.indptr))
-        return _with_data(self.habit, rate * (1 - rate) / (strength + 1))
+        return with_data(self.habit, rate * (1 - rate) / (strength + 1))
 
     def _honest(self) -> NDArray[np.float32]:
         """(K,) Share of listings that are no habit."""
@@ -165,7 +187,7 @@ class Posterior:
             theta=theta_F,
             shift=shift_K,
             unlisted=unlisted_K,
-            habit=_with_data(self.habit, habit),
+            habit=with_data(self.habit, habit),
         )
 
 
@@ -195,13 +217,14 @@ def fit_posterior(
     order = np.arange(clean.rows.size) if order is None else order
     listed_MK, clean_MK = noisy_NK[clean.rows[order]], clean.codes_MK[order]
     weight_M = clean.weights[order]
-    frequency_K = _log_frequency(noisy_NK)
-    x = _features(listed_MK, frequency_K)
+    listed_K = np.bincount(noisy_NK.indices, minlength=noisy_NK.shape[1])
+    frequency_K = log_frequency(listed_K)
+    x = features(listed_MK, frequency_K)
     right = present(listed_MK, clean_MK).astype(np.float64)
     weight = np.repeat(weight_M, np.diff(listed_MK.indptr))
     n_codes = noisy_NK.shape[1]
     listings = Listings(x, listed_MK.indices, right, weight)
-    fit = _logistic(listings, right, n_codes, config)
+    fit = fit_logistic(listings, right, n_codes, config)
     missed_MK = without(clean_MK, present(clean_MK, listed_MK))
     explained_K: Floats = np.zeros(n_codes)
     errors = no_errors(n_codes, config)
@@ -212,15 +235,15 @@ def fit_posterior(
             g = sigmoid(x @ fit.theta + fit.shift[listings.code])
             errors = learn_errors(listings, events, pairs, g, errors, config)
             sound = right + errors.habitual
-            fit = _logistic(listings, sound, n_codes, config, start=fit)
+            fit = fit_logistic(listings, sound, n_codes, config, start=fit)
         explained_K += np.bincount(events.hidden, weight[events.entry], n_codes)
     missed_K = np.asarray(missed_MK.T @ weight_M)
     unexplained_K = np.maximum(missed_K - explained_K, 0.0)
     known = config.unlisted_strength + weight_M.sum()
-    listed_K = np.bincount(noisy_NK.indices, minlength=n_codes) / max(noisy_NK.shape[0], 1)
-    expected = PRIOR_LEVEL / max(config.unlisted_prior, 1e-9) + weight_M.sum() * listed_K.sum()
+    often_K = listed_K / max(noisy_NK.shape[0], 1)
+    expected = PRIOR_LEVEL / max(config.unlisted_prior, 1e-9) + weight_M.sum() * often_K.sum()
     found = PRIOR_LEVEL + float(unexplained_K.sum())
-    unlisted_K = unexplained_K + config.unlisted_strength * found / expected * listed_K
+    unlisted_K = unexplained_K + config.unlisted_strength * found / expected * often_K
     learned = Posterior(
         theta=fit.theta,
         covariance=fit.covariance,
@@ -233,132 +256,17 @@ def fit_posterior(
         frequency=frequency_K,
         known=float(known),
         found=found,
+        least=WORTH_AN_ENTRY if noisy_NK.nnz <= MOST_LISTED else WORTH_IN_A_LARGE_POOL,
     )
     if suggested_NK is None:
         return learned
+    suggested_MK = suggested_NK[clean.rows[order]]
+    asked = asked_rows(suggested_MK)
     fusion = fit_fusion(
-        learned.by_noisy_codes(listed_MK),
-        suggested_NK[clean.rows[order]],
-        clean_MK,
-        weight_M=weight_M,
+        learned.by_noisy_codes(listed_MK[asked]),
+        suggested_MK[asked],
+        clean_MK[asked],
+        weight_M=weight_M[asked],
         unlisted_K=learned.unlisted,
     )
     return replace(learned, fusion=fusion)
-
-
-@dataclass(frozen=True)
-class _Fit:
-    theta: Floats
-    covariance: Floats
-    shift: Floats
-    shift_variance: Floats
-    spread: float
-
-
-def _logistic(
-    listings: Listings,
-    sound: Floats,
-    n_codes: int,
-    config: PosteriorConfig,
-    *,
-    start: _Fit | None = None,
-) -> _Fit:
-    """Logistic regression with a random intercept per code, by alternating Newton steps.
-
-    Maximises log-likelihood - sum precision/2 (theta - prior)^2 - sum shift_k^2 / (2 spread), and
-    sets the spread to the mean of shift_k^2 + its variance over the codes seen (the EM step),
-    with PRIOR_CODES codes of the prior's spread added. `sound` is each listing's chance, 0 to 1,
-    of being no chance error.
-    """
-    x, codes, weight = listings.x, listings.code, listings.weight
-    prior: Floats = np.array(config.prior)
-    precision: Floats = np.array(config.prior_precision)
-    theta, hessian = prior, np.diag(precision)
-    spread = config.code_spread
-    shift_K: Floats = np.zeros(n_codes)
-    if start is not None:
-        theta, shift_K, spread = start.theta, start.shift, start.spread
-    variance_K: Floats = np.full(n_codes, spread)
-    seen = np.bincount(codes, minlength=n_codes) > 0
-    for _ in range(NEWTON_STEPS if start is None else NEWTON_STEPS_AGAIN):
-        p = sigmoid(x @ theta + shift_K[codes])
-        hessian = (x * (weight * p * (1 - p))[:, None]).T @ x + np.diag(precision)
-        slope = x.T @ (weight * (sound - p)) - precision * (theta - prior)
-        step = np.linalg.solve(hessian, slope)
-        theta = theta + np.clip(step, -1.0, 1.0)
-        p = sigmoid(x @ theta + shift_K[codes])
-        variance_K = 1 / (np.bincount(codes, weight * p * (1 - p), n_codes) + 1 / spread)
-        slope_K = np.bincount(codes, weight * (sound - p), n_codes) - shift_K / spread
-        shift_K = shift_K + np.clip(slope_K * variance_K, -1.0, 1.0)
-        found = float((shift_K**2 + variance_K)[seen].sum())
-        last = spread
-        spread = (found + PRIOR_CODES * config.code_spread) / (seen.sum() + PRIOR_CODES)
-        if np.abs(step).max() < SETTLED and abs(spread - last) < SETTLED:
-            break
-    return _Fit(
-        theta=theta,
-        covariance=np.linalg.inv(hessian).astype(np.float64),
-        shift=shift_K,
-        shift_variance=np.where(seen, variance_K, spread),
-        spread=spread,
-    )
-
-
-def with_hidden(
-    probs_NK: sp.csr_matrix, hidden_NK: sp.csr_matrix, unlisted_K: Floats
-) -> sp.csr_matrix:
-    """Add an entry for each code that is not listed but may hide behind a sibling."""
-    hidden_NK = (hidden_NK - hidden_NK.multiply(_ones_like(probs_NK))).tocsr()
-    hidden = hidden_NK.data + unlisted_K.astype(np.float32)[hidden_NK.indices]
-    hidden_NK.data = np.where(hidden < WORTH_AN_ENTRY, 0, _on_grid(hidden))
-    hidden_NK.eliminate_zeros()
-    both = probs_NK + hidden_NK
-    both.sort_indices()
-    return both
-
-
-def sigmoid(x: Floats) -> Floats:
-    """1 / (1 + exp(-x)), safe for large x."""
-    p: Floats = 0.5 * (1.0 + np.tanh(0.5 * x))
-    return p
-
-
-def _features(listed_MK: sp.csr_matrix, frequency_K: Floats) -> Floats:
-    logit, log = _confidence(listed_MK.data)
-    crowding = np.repeat(_crowding(listed_MK), np.diff(listed_MK.indptr))
-    return np.column_stack(
-        [np.ones(logit.size), logit, frequency_K[listed_MK.indices], log, crowding]
-    )
-
-
-def _confidence(confidence: NDArray[np.float32]) -> tuple[Floats, Floats]:
-    """logit(q) - 1 and log(q / 0.73), q kept within 0.01 to 0.99: any ratio of two Betas."""
-    q = np.clip(confidence.astype(np.float64), 0.01, 0.99)
-    log = np.log(q)
-    return log - np.log1p(-q) - 1, log - np.log(0.73)
-
-
-def _crowding(noisy_NK: sp.csr_matrix) -> Floats:
-    """log(listed codes / 5): an EMR that lists many more often has one too many."""
-    crowding: Floats = np.log(np.maximum(np.diff(noisy_NK.indptr), 1) / 5.0)
-    return crowding
-
-
-def _log_frequency(noisy_NK: sp.csr_matrix) -> Floats:
-    log = np.log1p(np.bincount(noisy_NK.indices, minlength=noisy_NK.shape[1]))
-    standardised: Floats = (log - log.mean()) / (log.std() + 1e-9)
-    return standardised
-
-
-def _on_grid(p: Floats) -> NDArray[np.float32]:
-    rounded = np.round(np.clip(p, LOWEST, HIGHEST) * GRID) / GRID
-    return rounded.astype(np.float32)
-
-
-def _ones_like(matrix: sp.csr_matrix) -> sp.csr_matrix:
-    return _with_data(matrix, np.ones(matrix.nnz, np.float32))
-
-
-def _with_data(matrix: sp.csr_matrix, data: NDArray[Any]) -> sp.csr_matrix:
-    values = data.astype(np.float32)
-    return sp.csr_matrix((values, matrix.indices, matrix.indptr), shape=matrix.shape)

@@ -7,7 +7,7 @@ over EMRs.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +21,8 @@ SLACK = 0.1
 """A pick may be worth at most this share less than the best one at that moment."""
 CANDIDATES_PER_PICK = 4
 FEWEST_CANDIDATES, MOST_CANDIDATES = 256, 200_000
+SHORTLISTED, FEWEST_SHORTLISTED = 6, 50_000
+"""EMRs of a shortlist per candidate of its first pass, and at least."""
 TIE = 1e-6
 """Relative size of the nudge that decides between equal gains."""
 NO_GAIN = 1e-9
@@ -53,6 +55,19 @@ class PoolView:
     group: NDArray[np.int64] | None = None
     """(N,) near-duplicates share a number; a batch takes at most one EMR of a group."""
 
+    def only(self, rows: Rows) -> PoolView:
+        """The same over some EMRs alone, in the order of `rows`."""
+        return replace(
+            self,
+            probs=self.probs[rows],
+            noisy=self.noisy[rows],
+            suggested=None if self.suggested is None else self.suggested[rows],
+            free=self.free[rows],
+            order=self.order[rows],
+            cost=self.cost[rows],
+            group=None if self.group is None else self.group[rows],
+        )
+
 
 class Picks(NamedTuple):
     """Rows in the order chosen, and what each was expected to add per unit cost."""
@@ -75,22 +90,31 @@ def scarcity_greedy(view: PoolView, size: int) -> Picks:
 def weighted_greedy(view: PoolView, weight_K: Floats, size: int) -> Picks:
     """Maximise sum_k weight_k x min(needed_k, sum of p_ik over the batch) per unit cost, in passes.
 
-    A pass ranks all EMRs by fresh gain and walks the best of them in order. A candidate is taken
+    A pass ranks the EMRs by fresh gain and walks the best of them in order. A candidate is taken
     if, after all better-ranked ones are counted, its gain is within SLACK of what it was ranked
     by, and no candidate passed over is now worth more; so each pick is within about SLACK of the
     true greedy one, in a handful of passes instead of one per pick.
+
+    Gains only fall as a batch grows, so a pass looks at a shortlist, and the whole pool is ranked
+    anew only once too few of it are worth more than the best EMR that was left out.
     """
-    weight_K = np.where(view.needed > 0, weight_K, 0.0)
-    remaining_K, free_N = view.needed.astype(np.float64), view.free.copy()
+    remaining_K, free_N = np.where(weight_K > 0, view.needed, 0.0), view.free.copy()
+    short: _Shortlist | None = None
     rows, gains, left = [], [], size
     while left > 0:
-        gain_N = _gains(view, remaining_K, weight_K, free_N)
-        candidates = _best(gain_N, view.order, left)
+        count = _candidates(left)
+        short = short or _shortlist(view, remaining_K, weight_K, free_N, SHORTLISTED * count)
+        gain = _gains(short.view, remaining_K, weight_K, free_N[short.rows])
+        candidates = _best(gain, short.view.order, count)
+        candidates = candidates[gain[candidates] >= (1 - TIE) * short.left_out]
+        if short.left_out and candidates.size < min(left, FEWEST_CANDIDATES):
+            short = None
+            continue
         if not candidates.size:
             break
-        fresh, holds = _walk(view, candidates, gain_N[candidates], remaining_K, weight_K)
+        fresh, holds = _walk(short.view, candidates, gain[candidates], remaining_K, weight_K)
         taken = np.flatnonzero(holds)[:left]
-        picked = candidates[taken]
+        picked = short.rows[candidates[taken]]
         rows.append(picked)
         gains.append(fresh[taken])
         left -= picked.size
@@ -101,22 +125,50 @@ def weighted_greedy(view: PoolView, weight_K: Floats, size: int) -> Picks:
     return _picks(rows, gains)
 
 
+class _Shortlist(NamedTuple):
+    """The EMRs worth most."""
+
+    rows: Rows
+    """Of the pool."""
+    view: PoolView
+    """Over these alone."""
+    left_out: float
+    """No other EMR adds more than this; 0 where none adds anything."""
+
+
+def _shortlist(
+    view: PoolView, remaining_K: Floats, weight_K: Floats, free_N: NDArray[np.bool_], count: int
+) -> _Shortlist:
+    count = max(count, FEWEST_SHORTLISTED)
+    if count >= free_N.size:
+        return _Shortlist(np.arange(free_N.size), view, 0.0)
+    gain_N = _gains(view, remaining_K, weight_K, free_N)
+    rows, left_out = np.flatnonzero(gain_N > NO_GAIN), 0.0
+    if count < rows.size:
+        ranked = rows[np.argpartition(-gain_N[rows], count)]
+        rows, left_out = np.sort(ranked[:count]), float(gain_N[ranked[count]])
+    return _Shortlist(rows, view.only(rows), left_out)
+
+
 def _gains(
     view: PoolView, remaining_K: Floats, weight_K: Floats, free_N: NDArray[np.bool_]
 ) -> Floats:
     """Weighted needed labels per unit cost that each EMR would add now, (N,); 0 to bar it."""
     probs = view.probs
     adds = np.minimum(probs.data, remaining_K.astype(np.float32)[probs.indices])
-    adds *= weight_K.astype(np.float32)[probs.indices] > 0
     worth_it = row_sums(probs, adds) >= view.min_yield
     adds *= weight_K.astype(np.float32)[probs.indices]
     gain_N = row_sums(probs, adds) / view.cost * (1 + TIE * view.order)
     return np.where(free_N & worth_it, gain_N, 0.0)
 
 
-def _best(gain_N: Floats, order_N: Floats, left: int) -> Rows:
+def _candidates(left: int) -> int:
+    """How many EMRs are worth a closer look."""
+    return int(np.clip(CANDIDATES_PER_PICK * left, FEWEST_CANDIDATES, MOST_CANDIDATES))
+
+
+def _best(gain_N: Floats, order_N: Floats, count: int) -> Rows:
     """The EMRs worth a closer look, most gain first."""
-    count = int(np.clip(CANDIDATES_PER_PICK * left, FEWEST_CANDIDATES, MOST_CANDIDATES))
     rows: Rows = np.arange(gain_N.size)
     if count < gain_N.size:
         rows = np.argpartition(-gain_N, count - 1)[:count]
@@ -132,7 +184,7 @@ def _walk(
     position, code, p = entries(view.probs, candidates)
     by_code = order_by_code(code, weight_K.size)
     position, code, p = position[by_code], code[by_code], p[by_code]
-    adds = np.clip(remaining_K[code] - sum_before(code, p), 0.0, p) * (weight_K[code] > 0)
+    adds = np.clip(remaining_K[code] - sum_before(code, p), 0.0, p)
     yields = np.bincount(position, adds, candidates.size)
     fresh = np.bincount(position, adds * weight_K[code], candidates.size) / view.cost[candidates]
     holds = (fresh >= (1 - SLACK) * ranked_by) & (yields >= view.min_yield)

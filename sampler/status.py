@@ -66,17 +66,20 @@ def code_status(
     also counts that all of a sibling's listings may stand for it, or none: `habit_variance`,
     (K, K) by listed sibling and hidden code.
     """
-    p = probs_NK.data
-    worth = p * (p >= min_yield)
-    likely_K = _column_sums(probs_NK, worth, free_N)
-    variance_K = _column_sums(probs_NK, worth * (1 - p), free_N)
-    supply_K = _column_sums(probs_NK, p, free_N)
+    p, code, n_codes = probs_NK.data, probs_NK.indices, target_K.size
+    free = np.repeat(free_N, np.diff(probs_NK.indptr))
+    supply_K: Floats = probs_NK.T @ free_N.astype(np.float64)
+    unlikely = np.flatnonzero(free & (p < min_yield))
+    likely_K: Floats = supply_K - np.bincount(code[unlikely], p[unlikely], n_codes)
     pending_K = expected_labels(probs_NK, pending)
     in_hand_K = clean_K + pending_K
+    # Only where the mean falls short does the spread decide.
+    at = np.flatnonzero(free & (p >= min_yield) & (in_hand_K + likely_K < target_K)[code])
+    variance_K: Floats = np.bincount(code[at], p[at] * (1 - p[at]), n_codes).astype(np.float64)
     unreachable = in_hand_K + likely_K + UPPER_95 * np.sqrt(variance_K) < target_K
     if habit_variance is not None and unreachable.any():
         doubt_K = variance_K + habit_variance.T @ supply_K**2
-        hopeless = in_hand_K + likely_K + UPPER_95 * np.sqrt(doubt_K) < target_K
+        hopeless = unreachable & (in_hand_K + likely_K + UPPER_95 * np.sqrt(doubt_K) < target_K)
         # Hope ends where no EMR is worth choosing for what is still needed.
         hoped_K = np.where(hopeless, 0.0, np.maximum(target_K - in_hand_K, 0.0))
         adds = np.minimum(p, hoped_K.astype(np.float32)[probs_NK.indices])
@@ -113,12 +116,3 @@ def contributions(probs_NK: sp.csr_matrix, row: int, status: CodeStatus) -> list
         )
         for code, probability in zip(codes[order], p[order], strict=True)
     ]
-
-
-def _column_sums(
-    probs_NK: sp.csr_matrix, values: NDArray[np.float32], rows_N: NDArray[np.bool_]
-) -> Floats:
-    """Sum per code of values laid out like `probs_NK.data`, over the rows marked True, (K,)."""
-    matrix = sp.csr_matrix((values, probs_NK.indices, probs_NK.indptr), shape=probs_NK.shape)
-    sums: Floats = matrix.T @ rows_N.astype(np.float64)
-    return sums

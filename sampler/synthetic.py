@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from label_config.errors import ConfigError, DataError
 from sampler.confusion import Events, present, without
-from sampler.posterior import sigmoid, with_hidden
+from sampler.logistic import sigmoid
+from sampler.probabilities import with_hidden
 
 Floats = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -77,8 +78,13 @@ class SyntheticPool:
 def make_pool(config: PoolConfig, seed: int) -> SyntheticPool:
     """Draw a pool; the same configuration and seed give the same pool."""
     rng = np.random.default_rng(seed)
-    category = np.arange(config.n_codes) // config.siblings
-    return _pool(_clean_codes(config, rng), category, config, rng)
+    clean = draw_clean(topic_tastes(config, rng), config.n_emrs, config, rng)
+    return _pool(clean, categories(config), config, rng)
+
+
+def categories(config: PoolConfig) -> Codes:
+    """(K,) category of each code."""
+    return np.arange(config.n_codes) // config.siblings
 
 
 def pool_from_clean(
@@ -100,7 +106,7 @@ def pool_from_clean(
 def _pool(
     clean: sp.csr_matrix, category: Codes, config: PoolConfig, rng: np.random.Generator
 ) -> SyntheticPool:
-    noisy, kind = _map_names(clean, category, config, rng)
+    noisy, kind = map_names(clean, category, config, rng)
     n_emrs = clean.shape[0]
     reading = 3.0 + 0.004 * rng.lognormal(6.4, 0.5, n_emrs)
     each = 1.9 * rng.lognormal(-0.045, 0.3, n_emrs)
@@ -117,24 +123,30 @@ def _pool(
 # -- what is true ---------------------------------------------------------------------------------
 
 
-def _clean_codes(config: PoolConfig, rng: np.random.Generator) -> sp.csr_matrix:
-    """Each EMR has a topic, and draws its codes by the topic's taste; repeats are dropped."""
+def topic_tastes(config: PoolConfig, rng: np.random.Generator) -> Floats:
+    """(topics, K) Cumulative shares of the codes in each topic's EMRs."""
     n_codes, n_topics = config.n_codes, min(MOST_TOPICS, 4 + config.n_codes // 12)
     popularity = rng.permutation((np.arange(n_codes) + 3.0) ** -config.zipf)
     taste = popularity * rng.gamma(0.4, size=(n_topics, n_codes)) + 0.15 * popularity
-    cumulative = np.cumsum(taste / taste.sum(axis=1, keepdims=True), axis=1)
-    cumulative /= cumulative[:, -1:]
-    topic_N = rng.integers(n_topics, size=config.n_emrs)
+    cumulative: Floats = np.cumsum(taste / taste.sum(axis=1, keepdims=True), axis=1)
+    return cumulative / cumulative[:, -1:]
+
+
+def draw_clean(
+    tastes: Floats, n_emrs: int, config: PoolConfig, rng: np.random.Generator
+) -> sp.csr_matrix:
+    """Each EMR has a topic, and draws its codes by the topic's taste; repeats are dropped."""
+    n_topics, n_codes = tastes.shape
+    topic_N = rng.integers(n_topics, size=n_emrs)
     # Repeats within an EMR are dropped: draw a little more than is wanted.
-    slots_N = 1 + rng.poisson(1.15 * (config.codes_per_emr - 1), config.n_emrs)
-    row_S = np.repeat(np.arange(config.n_emrs), slots_N)
+    slots_N = 1 + rng.poisson(1.15 * (config.codes_per_emr - 1), n_emrs)
+    row_S = np.repeat(np.arange(n_emrs), slots_N)
     # One search serves all topics: topic t's cumulative shares lie between t and t + 1.
-    shelves = (cumulative + np.arange(n_topics)[:, None]).ravel()
+    shelves = (tastes + np.arange(n_topics)[:, None]).ravel()
     found = np.searchsorted(shelves, topic_N[row_S] + rng.random(row_S.size))
     code_S = np.minimum(found - topic_N[row_S] * n_codes, n_codes - 1)
-    clean = sp.csr_matrix(
-        (np.ones(row_S.size, np.float32), (row_S, code_S)), shape=(config.n_emrs, n_codes)
-    )
+    ones = np.ones(row_S.size, np.float32)
+    clean = sp.csr_matrix((ones, (row_S, code_S)), shape=(n_emrs, n_codes))
     clean.data[:] = 1
     return clean
 
@@ -142,7 +154,7 @@ def _clean_codes(config: PoolConfig, rng: np.random.Generator) -> sp.csr_matrix:
 # -- what the mapper makes of it ------------------------------------------------------------------
 
 
-def _map_names(
+def map_names(
     clean: sp.csr_matrix, category: Codes, config: PoolConfig, rng: np.random.Generator
 ) -> tuple[sp.csr_matrix, NDArray[np.int8]]:
     """Noisy codes with confidence, and for each entry 0 right, 1 chance error, 2 habit."""
