@@ -5,7 +5,6 @@ Skipped annotations, bad items and superseded ones are reported by task and anno
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from typing import Any
 
 from label_config.cards import OTHER
 from label_config.errors import DataError
+from label_config.export_file import stream_tasks
 from label_config.files import Problem, ReadReport
 from label_config.html import RecordPage
 from label_config.interface import CONTROLS
@@ -21,6 +21,7 @@ from label_config.record import Coding, EvidenceSpan, Quality
 from label_config.task import read_emr
 
 Item = dict[str, Any]
+NO_TASK = Problem("export", "holds an entry that is not a task")
 
 
 def read_annotation(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> Coding:
@@ -28,7 +29,15 @@ def read_annotation(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> C
 
     Raises DataError for a skipped annotation, or a task that `build_task` did not make.
     """
-    return _AnnotationReader(task, annotation).coding()
+    return read_with_problems(task, annotation)[0]
+
+
+def read_with_problems(
+    task: Mapping[str, Any], annotation: Mapping[str, Any]
+) -> tuple[Coding, list[str]]:
+    """The same, and what had to be left out."""
+    reader = _AnnotationReader(task, annotation)
+    return reader.coding(), reader.problems
 
 
 @dataclass(slots=True)
@@ -45,20 +54,22 @@ def read_export(source: Path | Iterable[Mapping[str, Any]]) -> Export:
     """
     report, skipped = Export(), dict[str, None]()
     latest: dict[str, tuple[tuple[bool, str, int], str, Coding]] = {}
-    for task in _load(source) if isinstance(source, Path) else source:
-        for annotation in _annotations(task, report):
-            where = f"task {task.get('id')} annotation {annotation.get('id')}"
+    for task in stream_tasks(source, CONTROLS) if isinstance(source, Path) else source:
+        if not isinstance(task, Mapping):
+            report.problems.append(NO_TASK)
+            continue
+        for annotation in annotations_of(task):
+            where = place_of(task, annotation)
             if annotation.get("was_cancelled"):
                 skipped[_emr_id(task)] = None
             try:
-                reader = _AnnotationReader(task, annotation)
-                coding = reader.coding()
+                coding, left_out = read_with_problems(task, annotation)
             except DataError as error:
                 report.problems.append(Problem(where, str(error)))
                 continue
-            report.problems += [Problem(where, reason) for reason in reader.problems]
+            report.problems += [Problem(where, reason) for reason in left_out]
             known = latest.get(coding.emr_id)
-            found = (_age(annotation), where, coding)
+            found = (age_of(annotation), where, coding)
             newer, older = (
                 (found, known) if known is None or found[0] > known[0] else (known, found)
             )
@@ -103,8 +114,8 @@ class _AnnotationReader:
             codes=tuple(codes),
             source="clean",
             evidence=tuple(span for span, _ in spans if span.code in codes),
-            coder=_coder(self._annotation.get("completed_by")),
-            seconds=_number(self._annotation.get("lead_time")),
+            coder=coder_of(self._annotation.get("completed_by")),
+            seconds=number_of(self._annotation.get("lead_time")),
             quality=self._quality(quality),
             note="\n".join(t for i in self._items_by_name["note"] for t in _texts(i, "text")),
             suggested=tuple(self._suggested()),
@@ -220,24 +231,25 @@ def _codes_of(item: Item) -> list[str]:
 
 
 def _score(item: Item) -> float:
-    score = _number(item.get("score"))
+    score = number_of(item.get("score"))
     return score if score is not None and score <= 1.0 else 1.0
 
 
-def _coder(value: object) -> str | None:
+def coder_of(value: object) -> str | None:
+    """Label Studio's user id, or the address that a table holds instead."""
     if isinstance(value, dict):
         value = value.get("id")
     return None if value is None else str(value)
 
 
-def _number(value: object) -> float | None:
+def number_of(value: object) -> float | None:
     """A finite number from 0 up, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value < math.inf else None
 
 
-def _age(annotation: Mapping[str, Any]) -> tuple[bool, str, int]:
+def age_of(annotation: Mapping[str, Any]) -> tuple[bool, str, int]:
     """Sorts later annotations last (ISO time of the last change, then the id), starred ones behind.
 
     Label Studio's star, "ground truth", is how an adjudicator settles a dispute between coders.
@@ -250,23 +262,13 @@ def _age(annotation: Mapping[str, Any]) -> tuple[bool, str, int]:
     )
 
 
-def _annotations(
-    task: Mapping[str, Any], report: ReadReport[Coding]
-) -> Iterable[Mapping[str, Any]]:
-    if not isinstance(task, Mapping):
-        report.problems.append(Problem("export", "holds an entry that is not a task"))
-        return []
+def annotations_of(task: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The task's annotations, skipped ones included, drafts not."""
     found = task.get("annotations") or []
     return [a for a in found if isinstance(a, Mapping)] if isinstance(found, list) else []
 
 
-def _load(path: Path) -> list[Mapping[str, Any]]:
-    try:
-        tasks = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise DataError(f"{path} is not valid JSON") from None
-    if not isinstance(tasks, list):
-        raise DataError(f"{path} must be a JSON export, a list of tasks")
-    return tasks
+def place_of(task: Mapping[str, Any], annotation: Mapping[str, Any]) -> str:
+    """Names an annotation by Label Studio's numbers; what is no number is not repeated."""
+    ids = [v if isinstance(v, int) else "?" for v in (task.get("id"), annotation.get("id"))]
+    return f"task {ids[0]} annotation {ids[1]}"

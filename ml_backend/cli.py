@@ -8,7 +8,18 @@ import sys
 import typer
 
 from label_config.errors import ClinicocoError
-from ml_backend.commands import coverage, data, experiment, model, project, server
+from ml_backend.commands import (
+    coverage,
+    data,
+    experiment,
+    exports,
+    jobs,
+    migrate,
+    model,
+    project,
+    review,
+    server,
+)
 from ml_backend.table import errors
 
 app = typer.Typer(
@@ -23,7 +34,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
-for room in (data, project, coverage, model, server, experiment):
+for room in (data, exports, migrate, project, coverage, model, review, jobs, server, experiment):
     room.add_to(app)
 
 

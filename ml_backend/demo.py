@@ -136,7 +136,7 @@ def code_until_covered(
     coder = SimulatedCoder(seed=config.seed, taxonomy=workspace.taxonomy)
     rounds: list[dict[str, Any]] = []
     while True:
-        batch = steps.select(workspace, config.batch)
+        batch = steps.select(workspace, config.batch, progress=progress)
         if batch is None:
             return rounds
         steps.push(workspace, client, batch, progress=progress)

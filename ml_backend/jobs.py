@@ -2,7 +2,8 @@
 
 A job is noted in the queue's store before it is queued and until it has ended: what a killed worker
 had begun is queued again when a worker starts, and data that gave a version already gives no
-second one.
+second one. A mark beside its status cancels a job: one that waits is not begun, one that runs ends
+at its next step.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from huey.api import Task
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from label_config.errors import ClinicocoError, ServerError
+from label_config.errors import ClinicocoError, DataError, ServerError
 from label_config.files import write_json
 from ml_backend.locks import locked
 from ml_backend.settings import settings
@@ -29,6 +30,12 @@ log = logging.getLogger(__name__)
 MOST_STARTS = 3
 """A training that took its worker down so many times is given up."""
 NOTE = "clinicoco-wanted:"
+LOG_LINES = 20
+"""Steps that a job's status keeps, each with its time (UTC)."""
+
+
+class JobCancelled(ClinicocoError):
+    """Somebody asked this training to end."""
 
 
 class JsonSerializer(Serializer):  # type: ignore[misc]
@@ -69,13 +76,21 @@ def _train(folder: Path, job: str) -> str:
     from ml_backend.steps import train_model  # the web server imports this module without torch
 
     report = _reporter(folder, job)
+    said: list[str] = report().get("log", [])
 
     def progress(step: str, done: int, total: int) -> None:
-        report(step=step, done=done, total=total)
+        if _mark(folder, job).exists():
+            raise JobCancelled
+        if not said or not said[-1].endswith(f" {step}"):
+            said.append(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} {step}")
+        report(state="running", step=step, done=done, total=total, log=said[-LOG_LINES:])
 
-    report(state="running", step="reading", done=0, total=0)
     try:
+        progress("reading", 0, 0)
         trained = train_model(Workspace(folder), progress=progress, again=False)
+    except JobCancelled:
+        report(state="cancelled")
+        return ""
     except ClinicocoError as error:
         report(state="failed", error=str(error))
         raise
@@ -96,7 +111,8 @@ def enqueue_training(folder: Path) -> str:
     try:
         with locked(folder / "jobs" / ".lock"):
             for waiting in queue.pending():
-                if waiting.name == "train" and waiting.args and waiting.args[0] == key:
+                is_ours = waiting.name == "train" and waiting.args and waiting.args[0] == key
+                if is_ours and not _mark(folder, waiting.id).exists():
                     return str(waiting.id)
             job = train.s(key)
             _reporter(folder, job.id)(state="queued", starts=1)
@@ -108,6 +124,26 @@ def enqueue_training(folder: Path) -> str:
         log.error("the queue failed: %s", type(error).__name__)
         raise ServerError("the job queue cannot be written: ask again later") from None
     return str(job.id)
+
+
+def cancel(folder: Path, job: str) -> dict[str, Any]:
+    """Let a job that waits never begin, and one that runs end at its next step; its status then.
+
+    Raises DataError for a job that the workspace does not have or that has ended.
+    """
+    with locked(folder / "jobs" / ".lock"):
+        known = {status["job"]: status for status in job_status(folder)}
+        if job not in known:
+            raise DataError(f"no such job; there are: {', '.join(known) or 'none'}")
+        if known[job]["state"] not in ("queued", "running"):
+            raise DataError(f"job {job} has ended: {known[job]['state']}")
+        _mark(folder, job).touch()
+        report = _reporter(folder, job)
+        return report(state="cancelled") if known[job]["state"] == "queued" else report()
+
+
+def _mark(folder: Path, job: str) -> Path:
+    return folder / "jobs" / f"{job}.cancel"
 
 
 @queue.on_startup()  # type: ignore[untyped-decorator]
@@ -127,6 +163,10 @@ def resume() -> None:
 
 def _start_again(folder: Path, job: str) -> None:
     report = _reporter(folder, job)
+    if _mark(folder, job).exists():
+        queue.delete(NOTE + job)
+        report(state="cancelled")
+        return
     starts = report().get("starts", 1) + 1
     if starts > MOST_STARTS:
         queue.delete(NOTE + job)

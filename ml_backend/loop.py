@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from label_config.errors import ConfigError, ServerUnreachable
-from ml_backend import steps
+from ml_backend import sampling, steps
 from ml_backend.dashboard import history
 from ml_backend.dashboard.coverage import code_rows
 from ml_backend.label_studio import LabelStudioClient
@@ -113,7 +113,7 @@ class Loop:
 
     def totals(self) -> CodeTotals:
         """Counted anew from the files."""
-        rows = code_rows(self.workspace, steps.coverage(self.workspace).status())
+        rows = code_rows(self.workspace, sampling.coverage(self.workspace).status())
         states = [row["state"] for row in rows]
         short = [row for row in rows if row["state"] == "unreachable"]
         return CodeTotals(
@@ -160,7 +160,7 @@ class Loop:
         self._refreshed = live.version
 
     def _push_next(self) -> bool:
-        batch = steps.select(self.workspace, self.config.batch)
+        batch = steps.select(self.workspace, self.config.batch, progress=self._progress)
         if batch is None:
             return False
         self._checked_last_batch = False  # until it has arrived

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from label_config.advice import default_rules
 from label_config.annotation import read_annotation
 from label_config.errors import DataError
 from label_config.record import EMR
@@ -43,7 +42,7 @@ class ModelResponse:
     read: int = 0
     """Tasks that all members have read."""
     hurried: int = 0
-    """Tasks that only names and lexicon have read."""
+    """Tasks that only the quick members have read."""
     unread: int = 0
     """Tasks that there was no time for."""
 
@@ -117,7 +116,7 @@ class CliniCoCoModel:
         result: list[dict[str, Any]] = []
         if tasks and _emr(tasks[0]) is not None:
             ask = self.serving.suggest
-            rules = default_rules(taxonomy)
+            rules = self.serving.rules
             result = answer(tasks[0], context, suggest=ask, taxonomy=taxonomy, rules=rules)
         prediction = {"result": result, "score": 0.0, "model_version": version or "none"}
         return ModelResponse([prediction], version)

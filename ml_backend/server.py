@@ -14,7 +14,7 @@ from threading import BoundedSemaphore
 from typing import Annotated, Any
 
 import yaml
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, abort, jsonify, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
 from pydantic import BaseModel, ConfigDict, Field
@@ -22,7 +22,7 @@ from werkzeug.exceptions import BadRequest, RequestEntityTooLarge, UnsupportedMe
 
 from label_config.taxonomy import tree_json
 from ml_backend.dashboard.routes import register
-from ml_backend.jobs import job_status
+from ml_backend.jobs import cancel, job_status
 from ml_backend.memory import WorkerMemory
 from ml_backend.model import ANNOTATION_EVENTS, TRAIN_EVENT, CliniCoCoModel, parse_project_id
 from ml_backend.security import MAX_BODY_SECONDS, Busy, Credentials, TooSlow, protect
@@ -130,6 +130,14 @@ def create_app(backend: Backend, settings: Settings) -> Flask:
     @app.get("/jobs")
     def jobs() -> Response:
         return jsonify(jobs=[j for s in _chosen(backend) for j in job_status(s.workspace.folder)])
+
+    @app.post("/jobs/<job>/cancel")
+    def cancel_job(job: str) -> Response:
+        for serving in _chosen(backend):
+            folder = serving.workspace.folder
+            if any(status["job"] == job for status in job_status(folder)):
+                return jsonify(cancel(folder, job))
+        abort(404)
 
     @app.get("/metrics")
     def show_metrics() -> Response:

@@ -9,8 +9,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from label_config.advice import default_rules
 from label_config.errors import CheckpointError, ClinicocoError, ConfigError
 from label_config.record import EMR, Coding
+from label_config.rules import RuleBook
+from label_config.search import search_of
 from label_config.suggestion import SuggestionSet
 from ml_backend.feedback import Feedback, Journal
 from ml_backend.quick import suggest_quickly
@@ -43,7 +46,7 @@ class Serving:
         self._failed: str | None = None
         self._swap = threading.RLock()
         self._words = threading.RLock()
-        """Held to read or to teach names and lexicon; the quick members need nothing else."""
+        """Held to read or to teach names, lexicon and phrases: all that the quick members need."""
         self._turns = ThreadPoolExecutor(1, thread_name_prefix="model")
         self._load_last_good()
 
@@ -52,6 +55,15 @@ class Serving:
         """The version that answers now; None before the first model."""
         self._follow()
         return self._loaded
+
+    @property
+    def rules(self) -> RuleBook:
+        """The project's coding rules; every built-in one while its own file is damaged."""
+        try:
+            return self.workspace.rules
+        except ClinicocoError as error:
+            log.error("%s: the team's rules are not read: %s", self.workspace.folder.name, error)
+            return default_rules(self.workspace.taxonomy)
 
     def suggest(self, emrs: Sequence[EMR]) -> list[SuggestionSet]:
         """Suggest codes with the live model. Raises CheckpointError when there is none yet."""
@@ -65,7 +77,7 @@ class Serving:
 
         Returns:
             One entry per EMR, and how many of them all members have read: when time runs short,
-            names and lexicon read the rest.
+            names, lexicon and phrases read the rest.
         """
         model, start = self._ready(), time.monotonic()
         full = self._all_members(model, emrs, start + (1.0 - QUICK_SHARE) * seconds)
@@ -119,7 +131,7 @@ class Serving:
     def _suggest(self, model: Suggester, emrs: Sequence[EMR]) -> list[SuggestionSet]:
         news = self.journal.news() if model is self._model else []
         if news:
-            self._learn(model, self._pairs(news))
+            self._learn(model, records_of(self.workspace, news))
         return model.suggest(emrs)
 
     def _learn(self, model: Suggester, decided: Iterable[tuple[EMR, Coding]]) -> None:
@@ -131,6 +143,10 @@ class Serving:
 
     def _load_last_good(self) -> None:
         """At the start: the live version, or the newest before it that can be loaded."""
+        try:
+            search_of(self.workspace.taxonomy)  # now, not when the first coder waits for it
+        except ClinicocoError as error:
+            log.error("%s has no code search: %s", self.workspace.folder.name, error)
         try:
             candidates = self.registry.candidates()
         except (ValueError, KeyError, TypeError):
@@ -166,21 +182,28 @@ class Serving:
     def _load(self, live: ModelVersion) -> None:
         model = Suggester.load(live.folder)
         journal = Journal(self.workspace.folder)
-        decided = [Feedback("", coding) for coding in self.workspace.read_clean()] + journal.news()
-        trained_on = set(model.clean_ids)
-        later = [entry for entry in decided if entry.coding.emr_id not in trained_on]
-        self._learn(model, self._pairs(later))
+        self._learn(
+            model, records_of(self.workspace, decided_since(model, self.workspace, journal))
+        )
         with self._swap:
             self._model, self._loaded, self.journal = model, live.version, journal
         log.info("model %s serves %s", live.version, self.workspace.folder.name)
 
-    def _pairs(self, feedback: Sequence[Feedback]) -> list[tuple[EMR, Coding]]:
-        """The latest decision on each EMR, with its record."""
-        latest = {entry.coding.emr_id: entry for entry in feedback}
-        missing = [emr_id for emr_id, entry in latest.items() if entry.emr is None]
-        pool = self.workspace.pool.get(missing) if missing else {}
-        records = {i: entry.emr or pool.get(i) for i, entry in latest.items()}
-        return [(emr, latest[i].coding) for i, emr in records.items() if emr is not None]
+
+def decided_since(model: Suggester, workspace: Workspace, journal: Journal) -> list[Feedback]:
+    """What coders decided on EMRs that the model was not trained on, oldest first."""
+    decided = [Feedback("", coding) for coding in workspace.read_clean()] + journal.news()
+    trained_on = set(model.clean_ids)
+    return [entry for entry in decided if entry.coding.emr_id not in trained_on]
+
+
+def records_of(workspace: Workspace, feedback: Sequence[Feedback]) -> list[tuple[EMR, Coding]]:
+    """The latest decision on each EMR, with its record."""
+    latest = {entry.coding.emr_id: entry for entry in feedback}
+    missing = [emr_id for emr_id, entry in latest.items() if entry.emr is None]
+    pool = workspace.pool.get(missing) if missing else {}
+    records = {i: entry.emr or pool.get(i) for i, entry in latest.items()}
+    return [(emr, latest[i].coding) for i, emr in records.items() if emr is not None]
 
 
 class Backend:

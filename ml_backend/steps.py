@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.sparse as sp
 
 from label_config.errors import DataError
 from label_config.files import Problem, read_codings, read_emrs, write_records
@@ -21,13 +20,15 @@ from label_config.task import build_prediction, build_task, candidate_codes, rea
 from ml_backend.dashboard import history
 from ml_backend.label_studio import LabelStudioClient
 from ml_backend.locks import locked
+from ml_backend.migrate import translated
 from ml_backend.notes import PushNote
 from ml_backend.registry import Registry
 from ml_backend.retrain import Progress as Progress
 from ml_backend.retrain import load_encoder
 from ml_backend.retrain import train_model as train_model
+from ml_backend.sampling import coverage
 from ml_backend.workspace import Batch, Workspace
-from sampler import CoverageSampler, reason_text
+from sampler import reason_text
 from training.evaluate import evaluate
 from training.similarity import NameMapper
 from training.suggest import Suggester
@@ -64,39 +65,12 @@ def auto_label(workspace: Workspace, *, progress: Progress) -> list[Coding]:
     return codings
 
 
-def coverage(workspace: Workspace) -> CoverageSampler:
-    """The sampler, replayed from the files: noisy codes, clean codes, and what is with coders."""
-    config, noisy = workspace.config, workspace.read_noisy()
-    number = {code: k for k, code in enumerate(config.codes)}
-    rows = {coding.emr_id: row for row, coding in enumerate(noisy)}
-    taxonomy = workspace.taxonomy
-    categories = {c: i for i, c in enumerate(dict.fromkeys(map(taxonomy.category, config.codes)))}
-    sampler = CoverageSampler(
-        _confidence_matrix(noisy, number),
-        config.quota,
-        category=np.array([categories[taxonomy.category(c)] for c in config.codes]),
-        row_keys=[coding.emr_id for coding in noisy],
-    )
-    clean = [c for c in workspace.read_clean() if c.emr_id in rows]
-    usable = [c for c in clean if c.quality == "clean"]
-    sampler.update(
-        [rows[c.emr_id] for c in usable],
-        [[number[code] for code in c.codes if code in number] for c in usable],
-    )
-    done = {c.emr_id for c in clean}
-    sent = [i for batch in workspace.batches() for i in batch.emr_ids if i in rows]
-    sampler.hold([rows[i] for i in sent if i not in done])
-    unusable = [rows[c.emr_id] for c in clean if c.quality != "clean"]
-    unusable += [rows[i] for i in workspace.read_skipped() if i in rows]
-    sampler.hold(unusable)
-    sampler.release(unusable, exclude=True)
-    return sampler
-
-
-def select(workspace: Workspace, size: int) -> Batch | None:
+def select(
+    workspace: Workspace, size: int, *, progress: Progress = lambda *_: None
+) -> Batch | None:
     """Choose the next batch and write it down; None when nothing is left worth asking for."""
     with locked(workspace.folder / ".select.lock"):
-        sampler = coverage(workspace)
+        sampler = coverage(workspace, progress=progress)
         chosen = sampler.query(size)
         if not len(chosen.rows):
             return None
@@ -181,16 +155,17 @@ def pull(
     EMRs are coded, and what could not be read in the tasks that were looked at.
     """
     found = client.pull(project_id(workspace), None if anew else workspace.read_mark())
-    codings, skipped = found.codings, found.skipped
+    codings, skipped = translated(workspace, found.codings), found.skipped
     if found.read is not None:
-        kept = {c.emr_id: c for c in workspace.read_clean() if c.emr_id not in found.read}
-        codings = [*kept.values(), *codings]
+        kept = [c for c in workspace.read_pulled() if c.emr_id not in found.read]
+        codings = [*kept, *codings]
         skipped = [i for i in workspace.read_skipped() if i not in found.read] + skipped
     workspace.write_clean(codings)
     workspace.write_skipped(skipped)
     workspace.write_mark(found.mark)
-    history.note(workspace, codings)
-    return len(codings), found.problems
+    clean = workspace.read_clean()
+    history.note(workspace, clean)
+    return len(clean), found.problems
 
 
 def evaluate_model(
@@ -292,17 +267,3 @@ def project_id(workspace: Workspace) -> int:
 def code_counts(codings: Sequence[Coding]) -> Counter[str]:
     """In how many codings each code stands."""
     return Counter(code for coding in codings for code in coding.codes)
-
-
-def _confidence_matrix(codings: Sequence[Coding], number: dict[str, int]) -> sp.csr_matrix:
-    entries = [
-        (row, number[code], max(float(confidence), 1e-3))
-        for row, coding in enumerate(codings)
-        for code, confidence in zip(
-            coding.codes, coding.confidence or (1.0,) * len(coding.codes), strict=True
-        )
-        if code in number
-    ]
-    rows, columns, values = zip(*entries, strict=True) if entries else ((), (), ())
-    shape = (len(codings), len(number))
-    return sp.csr_matrix((np.array(values, np.float32), (rows, columns)), shape=shape)

@@ -8,15 +8,12 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-import pyarrow.parquet as pq
-
 from label_config.errors import ConfigError, DataError
 from label_config.files import (
-    emr_from_dict,
     read_codings,
     read_emrs,
     write_json,
@@ -26,6 +23,8 @@ from label_config.record import EMR, Coding
 from label_config.rules import RuleBook
 from label_config.taxonomy import Taxonomy
 from ml_backend.incremental import PullMark
+from ml_backend.pool import PoolIndex
+from ml_backend.swap import MARK as SWAP_MARK
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +77,7 @@ class Workspace:
     def __init__(self, folder: Path) -> None:
         """Open an existing workspace. Raises ConfigError when `folder` is not one."""
         self.folder = folder
+        self._stamps: dict[str, tuple[Any, ...]] = {}
         self.reload()
 
     @classmethod
@@ -97,6 +97,11 @@ class Workspace:
         path = self.folder / "project.json"
         if not path.is_file():
             raise ConfigError(f"{self.folder} is not a workspace: it has no project.json")
+        if (self.folder / SWAP_MARK).exists():
+            raise ConfigError(
+                f"{self.folder} is being moved to another code set; if that was cut short, run "
+                "`clinicoco migrate --finish`"
+            )
         try:
             values = json.loads(path.read_text("utf-8"))
             self.config = ProjectConfig(
@@ -108,11 +113,22 @@ class Workspace:
             )
         except (ValueError, TypeError, KeyError):
             raise ConfigError(f"{path} is damaged: restore it or make the workspace anew") from None
+        self._forget("pool", _stamp(self.pool_path))
+        self._forget("taxonomy", (self.config.taxonomy,))
+        own = _stamp(self.folder / "rules.yaml")
+        self._forget("rules", (self.config.taxonomy, self.config.rules_off, *own))
+
+    def _forget(self, name: str, stamp: tuple[Any, ...]) -> None:
+        """What was read before is read again if it has changed since."""
+        if self._stamps.get(name) != stamp:
+            self.__dict__.pop(name, None)
+            self._stamps[name] = stamp
 
     def configure(self, **changes: Any) -> None:
         """Change settings and write them."""
         self.config = dataclasses.replace(self.config, **changes)
         write_json(self.folder / "project.json", dataclasses.asdict(self.config))
+        self.reload()
 
     # -- records ------------------------------------------------------------------------------
 
@@ -135,7 +151,7 @@ class Workspace:
     def taxonomy(self) -> Taxonomy:
         """The code tree that the code set is cut from."""
         if self.config.taxonomy == "icd10cm":
-            return Taxonomy.icd10cm()
+            return _icd10cm()
         return Taxonomy.from_csv(self.folder / self.config.taxonomy)
 
     @property
@@ -144,7 +160,7 @@ class Workspace:
         text = json.dumps([self.config.taxonomy, *self.config.codes])
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    @property
+    @cached_property
     def rules(self) -> RuleBook:
         """The coding rules: built in, the team's rules.yaml, without those switched off."""
         own = self.folder / "rules.yaml"
@@ -174,13 +190,26 @@ class Workspace:
         write_records(self.folder / "noisy.parquet", codings, Coding)
 
     def read_clean(self) -> list[Coding]:
-        """What coders decided so far; empty before the first pull."""
-        path = self.folder / "clean.parquet"
-        return list(_all(read_codings(path))) if path.exists() else []
+        """What coders decided so far, here or, on other EMRs, in an export; may be empty."""
+        pulled = self.read_pulled()
+        coded = {coding.emr_id for coding in pulled}
+        return pulled + [c for c in self.read_imported() if c.emr_id not in coded]
+
+    def read_pulled(self) -> list[Coding]:
+        """What coders decided in this project; empty before the first pull."""
+        return self._codings("clean.parquet")
+
+    def read_imported(self) -> list[Coding]:
+        """What `clinicoco import-export` brought."""
+        return self._codings("imported.parquet")
 
     def write_clean(self, codings: Iterable[Coding]) -> None:
         """Replace the clean codes (Label Studio is their system of record)."""
         write_records(self.folder / "clean.parquet", codings, Coding)
+
+    def write_imported(self, codings: Iterable[Coding]) -> None:
+        """Replace the clean codes that came from exports."""
+        write_records(self.folder / "imported.parquet", codings, Coding)
 
     def read_skipped(self) -> list[str]:
         """EMRs that coders skipped; they are not asked for again."""
@@ -214,43 +243,25 @@ class Workspace:
         write_json(self.folder / "batches" / f"{name}.json", dataclasses.asdict(batch))
         return batch
 
+    def _codings(self, name: str) -> list[Coding]:
+        path = self.folder / name
+        return list(_all(read_codings(path))) if path.exists() else []
+
     def _needed(self, path: Path, command: str) -> Path:
         if not path.exists():
             raise DataError(f"{self.folder} has no {path.name} yet: run `{command}` first")
         return path
 
 
-class PoolIndex:
-    """Reads single EMRs out of a Parquet pool without holding their texts in memory."""
+@cache
+def _icd10cm() -> Taxonomy:
+    """One tree, and one search index, for all projects of a process."""
+    return Taxonomy.icd10cm()
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with pq.ParquetFile(path) as file:
-            self._position: dict[str, tuple[int, int]] = {}
-            for group in range(file.num_row_groups):
-                ids = file.read_row_group(group, columns=["emr_id"])["emr_id"].to_pylist()
-                self._position.update({emr_id: (group, i) for i, emr_id in enumerate(ids)})
 
-    def __contains__(self, emr_id: object) -> bool:
-        return emr_id in self._position
-
-    def __len__(self) -> int:
-        return len(self._position)
-
-    def get(self, emr_ids: Sequence[str]) -> dict[str, EMR]:
-        """The EMRs that the pool holds among `emr_ids`; unknown ids are left out."""
-        groups: dict[int, list[int]] = {}
-        for emr_id in emr_ids:
-            if emr_id in self._position:
-                group, row = self._position[emr_id]
-                groups.setdefault(group, []).append(row)
-        found: dict[str, EMR] = {}
-        with pq.ParquetFile(self._path) as file:
-            for group, rows in groups.items():
-                for values in file.read_row_group(group).take(rows).to_pylist():
-                    emr = emr_from_dict(values)
-                    found[emr.emr_id] = emr
-        return found
+def _stamp(path: Path) -> tuple[Any, ...]:
+    """Changes with the file."""
+    return (path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else ()
 
 
 def _batch(path: Path) -> Batch:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import signal
 import threading
 from datetime import datetime
@@ -17,6 +16,7 @@ from label_config.files import atomic_path, write_json
 from ml_backend import table
 from ml_backend.commands.options import JsonOption, WorkspaceArgument, progress_bar
 from ml_backend.commands.project import client
+from ml_backend.commands.review import tasks_of
 
 if TYPE_CHECKING:
     from ml_backend.dashboard.audit import Audit
@@ -109,7 +109,6 @@ def audit_coverage(
 
     Exit code 1 if the sampler counts otherwise.
     """
-    from ml_backend import steps
     from ml_backend.dashboard.agreement import measure
     from ml_backend.dashboard.audit import audit
     from ml_backend.workspace import Workspace
@@ -119,8 +118,7 @@ def audit_coverage(
     report: dict[str, Any] = dataclasses.asdict(found)
     _show_audit(found)
     if export is not None or live:
-        tasks = client().tasks(steps.project_id(opened)) if export is None else _tasks(export)
-        agreement = measure(opened, tasks)
+        agreement = measure(opened, tasks_of(opened, export))
         report["agreement"] = dataclasses.asdict(agreement)
         rows = [dataclasses.asdict(code) for code in agreement.codes]
         alpha = "not defined" if agreement.alpha is None else f"{agreement.alpha:.3f}"
@@ -203,10 +201,10 @@ def _summary(rows: list[dict[str, Any]]) -> str:
 
 
 def _rows(workspace: Workspace) -> list[dict[str, Any]]:
-    from ml_backend import steps
+    from ml_backend import sampling
     from ml_backend.dashboard.coverage import code_rows
 
-    return code_rows(workspace, steps.coverage(workspace).status())
+    return code_rows(workspace, sampling.coverage(workspace).status())
 
 
 def _write_page(workspace: Workspace, html: Path) -> list[dict[str, Any]]:
@@ -261,13 +259,3 @@ def _show_audit(found: Audit) -> None:
             table.console.print(f"{count} {words}")
     if not found.mismatches:
         table.console.print("every count equals the recount")
-
-
-def _tasks(export: Path) -> list[dict[str, Any]]:
-    try:
-        tasks = json.loads(export.read_text("utf-8"))
-    except (OSError, ValueError):
-        raise DataError(f"cannot read {export}: needed a JSON export of Label Studio") from None
-    if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-        raise DataError(f"{export} must be a JSON export, a list of tasks")
-    return tasks

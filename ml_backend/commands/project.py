@@ -65,7 +65,7 @@ def select(
 
     with progress_bar() as progress:
         progress("choosing EMRs", 0, 0)
-        batch = steps.select(Workspace(workspace), size)
+        batch = steps.select(Workspace(workspace), size, progress=progress)
     if batch is None:
         table.show("nothing left worth annotating: see `clinicoco coverage`", [], json_file)
         return

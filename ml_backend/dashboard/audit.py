@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from ml_backend import steps
+from ml_backend import sampling
 from ml_backend.workspace import Workspace
 
 
@@ -56,7 +56,7 @@ def audit(workspace: Workspace) -> Audit:
     sent = [emr_id for batch in workspace.batches() for emr_id in batch.emr_ids]
     waiting = {emr_id for emr_id in sent if emr_id in noisy} - set(coded)
     recount = Counter(code for coding in clean.values() for code in coding.codes)
-    sampler = steps.coverage(workspace)
+    sampler = sampling.coverage(workspace)
     status = sampler.status()
     mismatches = [
         Mismatch(code, int(status.clean[k]), recount[code])

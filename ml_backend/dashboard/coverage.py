@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from label_config.record import Coding
-from ml_backend import steps
+from ml_backend import sampling
 from ml_backend.dashboard.estimate import Estimate
 from ml_backend.dashboard.work import Corrections, corrections_by_code
 from ml_backend.workspace import Workspace
@@ -90,7 +90,7 @@ def read_coverage(workspace: Workspace, clean: Sequence[Coding]) -> CoverageFigu
 
     `clean` is what `workspace.read_clean()` gives.
     """
-    sampler = steps.coverage(workspace)
+    sampler = sampling.coverage(workspace)
     status, forecast, bound = sampler.status(), sampler.forecast(), sampler.bound()
     in_pool = _pool_ids(workspace)
     coded = [c for c in clean if c.emr_id in in_pool]

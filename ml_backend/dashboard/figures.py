@@ -28,6 +28,8 @@ from ml_backend.workspace import Workspace
 
 AGREEMENT_FILE = "agreement.json"
 """Written by `clinicoco audit-coverage` when it has every annotation."""
+MEMBERS_FILE = "members.json"
+"""Written by `clinicoco feedback` when it has every annotation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +88,8 @@ class Figures:
     history: tuple[Point, ...]
     emrs_per_day: float | None
     agreement: dict[str, Any] | None
+    members: dict[str, Any] | None = None
+    """Who speaks for codes, and how often coders keep them."""
 
     @property
     def coverage(self) -> CoverageFigures:
@@ -141,7 +145,8 @@ def read_figures(
         jobs=tuple(job_status(workspace.folder)),
         history=tuple(history),
         emrs_per_day=pace(history, now),
-        agreement=_agreement(workspace.folder / AGREEMENT_FILE),
+        agreement=_report(workspace.folder / AGREEMENT_FILE),
+        members=_report(workspace.folder / MEMBERS_FILE),
     )
 
 
@@ -160,7 +165,7 @@ def count(workspace: Workspace) -> Counted:
 
 def stamp(workspace: Workspace) -> tuple[Any, ...]:
     """Changes whenever `count` could answer otherwise."""
-    names = ("project.json", "noisy.parquet", "clean.parquet")
+    names = ("project.json", "noisy.parquet", "clean.parquet", "imported.parquet")
     paths = [workspace.folder / name for name in names]
     paths += sorted((workspace.folder / "batches").glob("b*.json"))
     return tuple((p.name, p.stat().st_mtime_ns, p.stat().st_size) for p in paths if p.exists())
@@ -200,7 +205,7 @@ def _finite(value: float | None) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
-def _agreement(path: Path) -> dict[str, Any] | None:
+def _report(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
     found: dict[str, Any] = json.loads(path.read_text("utf-8"))

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from label_config.errors import DataError
 from label_config.measured import Measured, Progress, goal
 from sampler import POLICIES, CoverageSampler
-from sampler.coverage import FREE
 from sampler.keys import random_order
 from sampler.labels import Floats, Rows, code_matrix
 from sampler.limits import Limits, limits_of, reachable
+from sampler.reported import FREE
 from sampler.select import PoolView
 from sampler.synthetic import PoolConfig, SyntheticPool, make_pool, pool_from_clean
 

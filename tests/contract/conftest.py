@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
@@ -57,7 +60,15 @@ def workspace(tmp_path_factory: pytest.TempPathFactory, emrs: list[EMR]) -> Work
     model.save(workspace.models_folder / model.version)
     registry.add(workspace.models_folder / model.version, model.version, model.validation)
     registry.promote(model.version)
+    shutil.copytree(workspace.folder, folder / "untouched")
     return workspace
+
+
+@pytest.fixture
+def untouched(workspace: Workspace, tmp_path: Path) -> Workspace:
+    """The project as it was before any test, in a copy that the test may change."""
+    kept = workspace.folder.with_name("untouched")
+    return Workspace(Path(shutil.copytree(kept, tmp_path / "ward")))
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import pytest
 from flask.testing import FlaskClient
 from pydantic import SecretStr
 
+from label_config.files import write_json
 from label_config.task import build_result
 from ml_backend import settings as environment
 from ml_backend import steps
@@ -120,3 +121,46 @@ def test_an_annotation_told_alone_then_in_a_list_then_after_a_restart_counts_onc
     changed = {**one, "annotation": {**annotation, "updated_at": "2026-02-02"}}
     client = create_app(two, Settings()).test_client()
     assert client.post("/webhook", json=changed).get_json()["result"] == {"learned": 1}
+
+
+def test_a_job_is_cancelled_by_its_project_alone_and_only_while_it_has_not_ended(
+    two: Backend, tmp_path: Path
+):
+    client = create_app(two, Settings(backend_password=SecretStr(""))).test_client()
+    job = {"job": "abc", "state": "queued", "updated": "2026-01-01"}
+    write_json(two.serving(2).workspace.folder / "jobs" / "abc.json", job)
+    assert client.post("/jobs/abc/cancel?project=1").status_code == 404
+    assert client.post("/jobs/..%2fabc/cancel").status_code == 404
+    answer = client.post("/jobs/abc/cancel?project=2")
+    assert (answer.status_code, answer.get_json()["state"]) == (200, "cancelled")
+    again = client.post("/jobs/abc/cancel")
+    assert (again.status_code, again.content_type) == (400, "application/problem+json")
+    assert "has ended" in again.get_json()["detail"]
+
+
+def asked(client: FlaskClient, task: dict, project: int, *codes: str) -> str:
+    """What the editor's question field says after "?"."""
+    ask = {"from_name": "ask", "type": "textarea", "value": {"text": ["?"]}}
+    ticked = {"from_name": "codes", "type": "choices", "value": {"choices": list(codes)}}
+    params = {"context": {"result": [ticked, ask]}}
+    body = {"tasks": [task], "project": project, "params": params}
+    [answer] = client.post("/predict", json=body).get_json()["results"]
+    return str([i["value"] for i in answer["result"] if i["from_name"] == "ask"])
+
+
+def test_a_rule_that_a_project_has_switched_off_says_nothing_in_its_editor(
+    two: Backend, task: dict
+):
+    client = create_app(two, Settings(backend_password=SecretStr(""))).test_client()
+    both = ("E11.9", "E10.9")  # types 2 and 1 of diabetes exclude each other
+    rows = [{"value": code, "alias": code} for code in both]
+    task = {**task, "data": {**task["data"], "candidates": rows}}
+    said = asked(client, task, 2, *both)
+    assert "E10.9" in said
+    own = two.serving(2).workspace
+    own.configure(rules_off=("excludes1",))
+    assert "E10.9" not in asked(client, task, 2, *both)
+    assert asked(client, task, 1, *both) == said
+    (own.folder / "rules.yaml").write_text("[")
+    own.reload()
+    assert asked(client, task, 2, *both) == said, "while its file is damaged: every built-in rule"

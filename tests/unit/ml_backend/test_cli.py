@@ -47,7 +47,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]
 def commands() -> list[str]:
     group = typer.main.get_command(cli.app)
     names = group.list_commands(None)  # type: ignore[attr-defined]
-    return [name for name in names if name != "models"] + ["models list", "models promote"]
+    parts = ["models list", "models promote", "jobs list", "jobs cancel"]
+    return [name for name in names if name not in ("models", "jobs")] + parts
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from label_config.record import Coding
-from ml_backend import steps
+from ml_backend import sampling
 from ml_backend.dashboard import history
 from ml_backend.dashboard.audit import audit
 from ml_backend.dashboard.coverage import code_rows
@@ -85,7 +85,7 @@ def test_every_count_equals_a_count_by_hand(ward: Workspace, figures: Figures):
 
 
 def test_the_page_the_command_and_the_sampler_say_the_same(ward: Workspace, figures: Figures):
-    sampler = steps.coverage(ward)
+    sampler = sampling.coverage(ward)
     rows = code_rows(ward, sampler.status())
     assert [c.row() for c in figures.coverage.codes] == rows
     forecast, bound = sampler.forecast(), sampler.bound()
@@ -235,9 +235,9 @@ def test_an_audit_names_what_fits_nowhere(ward: Workspace, monkeypatch: pytest.M
     clean[0] = Coding("e0", ("I10", "Z99"), "clean")
     ward.write_clean(clean)
     ward.add_batch(["e3"], [""])
-    true = steps.coverage(ward)
+    true = sampling.coverage(ward)
     ward.write_clean(clean[2:])
-    monkeypatch.setattr(steps, "coverage", lambda _: true)
+    monkeypatch.setattr(sampling, "coverage", lambda _: true)
     found = audit(ward)
     assert found.outside_pool == ("x1",)
     assert found.chosen_twice == ("e3",)

@@ -72,6 +72,15 @@ def test_hostile_words_stay_words_wherever_they_come_from():
     assert "<img" not in render_list([{"title": HOSTILE, "address": None}])
 
 
+def test_members_stand_on_the_page_once_they_were_measured():
+    member = {"member": HOSTILE, "suggested": 40, "added": 7, "acceptance": 0.85}
+    members = {"at": NOW.isoformat(), "rows": [member]}
+    page = render(figures_of([code(1)], members=members))
+    assert "85\N{NO-BREAK SPACE}%</td><td>7<" in page
+    assert "<img" not in page
+    assert "What each member said" not in render(figures_of([code(1)]))
+
+
 def test_the_page_names_no_other_address_and_needs_no_style_attribute():
     page = render(figures_of([code(1)]))
     assert not re.search(r"\b(?:src|href|action|style|on[a-z]+)=", page)

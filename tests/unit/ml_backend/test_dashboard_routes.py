@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 
 from label_config.errors import ClinicocoError, ConfigError, DataError
 from label_config.record import Coding
-from ml_backend import steps, table
+from ml_backend import sampling, table
 from ml_backend.commands import coverage as commands
 from ml_backend.dashboard import routes
 from ml_backend.dashboard.agreement import agreement_report, read_codings
@@ -269,9 +269,9 @@ def test_agreement_without_shared_emrs_is_not_defined():
 def test_an_audit_with_another_count_ends_with_an_error(
     ward: Workspace, monkeypatch: pytest.MonkeyPatch
 ):
-    true = steps.coverage(ward)
+    true = sampling.coverage(ward)
     ward.write_clean([])
-    monkeypatch.setattr(steps, "coverage", lambda _: true)
+    monkeypatch.setattr(sampling, "coverage", lambda _: true)
     with pytest.raises(ClinicocoError, match="1 counts differ"):
         commands.audit_coverage(ward.folder)
 

@@ -3,14 +3,14 @@ import json
 import pickle
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 
-from label_config.errors import ServerError
+from label_config.errors import DataError, ServerError
 from ml_backend.locks import locked
 from ml_backend.settings import settings
 from ml_backend.workspace import ProjectConfig, Workspace
@@ -152,3 +152,58 @@ def test_jobs_are_listed_newest_first(jobs: ModuleType, folder: Path):
     updated = [job["updated"] for job in jobs.job_status(folder)]
     assert updated == sorted(updated, reverse=True)
     assert len(updated) == 3
+
+
+def test_a_job_that_waits_can_be_cancelled_and_another_one_can_be_queued(
+    jobs: ModuleType, folder: Path
+):
+    first = jobs.enqueue_training(folder)
+    assert jobs.cancel(folder, first)["state"] == "cancelled"
+    second = jobs.enqueue_training(folder)
+    assert second != first
+    run_next(jobs)
+    run_next(jobs)
+    states = {job["job"]: job["state"] for job in jobs.job_status(folder)}
+    assert states == {first: "cancelled", second: "failed"}, "only the second one was begun"
+
+
+def test_a_running_job_ends_at_its_next_step_and_is_not_begun_again(
+    jobs: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    job = jobs.enqueue_training(folder)
+    done: list[str] = []
+
+    def slow(*_: object, progress: Callable[[str, int, int], None], **__: object) -> None:
+        progress("sparse", 0, 2)
+        assert jobs.cancel(folder, job)["state"] == "running"
+        progress("sparse", 1, 2)
+        done.append("trained")
+
+    monkeypatch.setattr("ml_backend.steps.train_model", slow)
+    run_next(jobs)
+    [status] = jobs.job_status(folder)
+    assert status["state"] == "cancelled"
+    assert [line.split(" ", 2)[2] for line in status["log"]] == ["reading", "sparse"]
+    assert not done
+    jobs.resume()
+    assert jobs.queue.pending() == []
+
+
+def test_a_cancelled_job_whose_worker_was_killed_is_not_queued_again(
+    jobs: ModuleType, folder: Path
+):
+    job = jobs.enqueue_training(folder)
+    jobs.queue.dequeue()
+    jobs.cancel(folder, job)
+    jobs.resume()
+    assert jobs.queue.pending() == []
+    assert jobs.job_status(folder)[0]["state"] == "cancelled"
+
+
+def test_only_a_job_that_has_not_ended_can_be_cancelled(jobs: ModuleType, folder: Path):
+    job = jobs.enqueue_training(folder)
+    with pytest.raises(DataError, match=f"no such job; there are: {job}"):
+        jobs.cancel(folder, "../x")
+    jobs.cancel(folder, job)
+    with pytest.raises(DataError, match="has ended: cancelled"):
+        jobs.cancel(folder, job)

@@ -10,7 +10,7 @@ from label_config.errors import ConfigError, ServerRefused, ServerUnreachable
 from label_config.files import write_records
 from label_config.record import EMR, Coding
 from label_config.suggestion import Suggestion, SuggestionSet
-from ml_backend import steps
+from ml_backend import migrate, steps
 from ml_backend.dashboard import history
 from ml_backend.incremental import PullMark
 from ml_backend.label_studio import Pulled
@@ -161,7 +161,8 @@ def test_it_waits_for_the_last_coders_before_it_ends(
     start: Callable[..., Loop], server: SmallServer, said: list[str]
 ):
     loop = start(batch=40, nearly_done=1.0)
-    loop.turn()
+    for _ in range(9):  # batches shrink towards the end
+        loop.turn()
     asked = len(server.tasks)
     assert not loop.turn()
     assert len(server.tasks) == asked, "what coders hold is counted as coming"
@@ -261,3 +262,25 @@ def test_a_refusal_ends_the_loop(
 def test_settings_that_no_loop_can_use_are_refused(settings: dict, reason: str):
     with pytest.raises(ConfigError, match=reason):
         LoopConfig(**settings)
+
+
+def test_what_an_export_brought_counts_beside_what_is_pulled(ward: Workspace, server: SmallServer):
+    ward.write_imported([Coding("e0", ("I10",), "clean"), Coding("e1", ("E11",), "clean")])
+    server.coded = {"e1": Coding("e1", ("I10",), "clean"), "e2": Coding("e2", ("I10",), "clean")}
+    assert steps.pull(ward, server) == (3, [])
+    assert {c.emr_id: c.codes for c in ward.read_clean()} == {
+        "e0": ("I10",), "e1": ("I10",), "e2": ("I10",)
+    }  # fmt: skip
+    rows = {row["code"]: row["clean"] for row in steps.coverage_rows(ward)}
+    assert rows == {"I10": 3, "E11": 0, "J18": 0}
+
+
+def test_annotations_of_before_a_migration_arrive_in_the_new_codes(
+    ward: Workspace, server: SmallServer, tmp_path: Path
+):
+    (tmp_path / "t.csv").write_text("old,new\nE11,J18\n")
+    migrate.apply(ward, migrate.plan(ward, tmp_path / "t.csv"))
+    server.coded = {"e1": Coding("e1", ("E11", "I10"), "clean")}
+    steps.pull(ward, server)
+    assert ward.read_clean()[0].codes == ("J18", "I10")
+    assert ward.config.codes == ("I10", "J18")

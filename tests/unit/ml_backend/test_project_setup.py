@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from label_config.errors import ConfigError
-from ml_backend.label_studio import ID_CHARACTERS_PER_QUERY, LabelStudioClient, _chunks_of_text
+from ml_backend.label_studio import LabelStudioClient
 from ml_backend.project_setup import SetupConfig
+from ml_backend.task_pages import ID_CHARACTERS_PER_QUERY, chunks_of_text
 
 
 def test_the_code_tree_comes_from_the_backend_unless_told_otherwise() -> None:
@@ -31,7 +32,7 @@ def test_a_client_needs_a_token() -> None:
 
 def test_ids_are_asked_for_in_addresses_that_servers_take() -> None:
     ids = [f"EMR-{i}.x" for i in range(500)]
-    chunks = list(_chunks_of_text(ids))
+    chunks = list(chunks_of_text(ids))
     assert [p.replace("\\", "") for chunk in chunks for p in chunk] == ids
     assert all(sum(map(len, chunk)) <= ID_CHARACTERS_PER_QUERY for chunk in chunks)
-    assert list(_chunks_of_text(["x" * 5_000])) == [["x" * 5_000]]
+    assert list(chunks_of_text(["x" * 5_000])) == [["x" * 5_000]]

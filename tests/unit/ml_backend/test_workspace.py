@@ -6,7 +6,8 @@ import pytest
 from label_config.errors import ConfigError, DataError
 from label_config.files import write_records
 from label_config.record import EMR, Coding
-from ml_backend.workspace import PoolIndex, ProjectConfig, Workspace
+from ml_backend.pool import PoolIndex
+from ml_backend.workspace import ProjectConfig, Workspace
 
 CONFIG = ProjectConfig(title="Ward 7", codes=("I10", "J18.9"), quota=2)
 
