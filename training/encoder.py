@@ -23,6 +23,7 @@ from transformers import AutoModel, AutoTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from label_config.errors import CheckpointError, ConfigError
+from training.back_end import BackEnd, OpenVinoRuns, Runs, TorchRuns
 
 if TYPE_CHECKING:
     from training.words import RecordFeatures
@@ -78,10 +79,12 @@ class Encoder:
         checksum: str,
         device: str = "cpu",
         precision: Precision = "auto",
+        back_end: BackEnd = "torch",
     ) -> None:
-        """Wrap a loaded model and its fast tokenizer (offsets are needed).
+        """Wrap a loaded float32 model and its fast tokenizer (offsets are needed).
 
-        `precision` "auto" takes bfloat16 where the processor multiplies it natively.
+        `precision` "auto" takes bfloat16 where the processor multiplies it natively. Raises
+        ConfigError for a `back_end` that is not installed or cannot use the device.
         """
         if not tokenizer.is_fast:
             raise ConfigError(f"encoder {name} needs a fast tokenizer (tokenizer.json), got a slow")
@@ -89,15 +92,31 @@ class Encoder:
         self.checksum = checksum
         self.device = torch.device(device)
         fast = precision == "auto" and has_bfloat16(self.device)
-        dtype = torch.bfloat16 if fast or precision == "bfloat16" else torch.float32
-        self.model = model.eval().requires_grad_(False).to(self.device, dtype)
+        bfloat16 = fast or precision == "bfloat16"
+        # RoBERTa-like models keep the first position ids for padding: stay below both limits
+        limit = min(512, int(getattr(model.config, "max_position_embeddings", 512)))
+        self.window = limit - 2
+        model = model.eval().requires_grad_(False)
+        self._static = model.get_input_embeddings().weight
+        self._run: Runs
+        if back_end == "openvino":
+            if self.device.type != "cpu":
+                raise ConfigError(f"back_end openvino needs device cpu, got {device}")
+            self._run = OpenVinoRuns(model, longest=limit, bfloat16=bfloat16)
+        else:
+            dtype = torch.bfloat16 if bfloat16 else torch.float32
+            self._run = TorchRuns(model.to(self.device, dtype))
+        self._computed = f"{back_end} {'bfloat16' if bfloat16 else 'float32'}"
         self.tokenizer = tokenizer
         self.dim = int(model.config.hidden_size)
         self.feature_dim = 2 * self.dim
         """Width of a word node: its state in context, then its state without."""
-        # RoBERTa-like models keep the first position ids for padding: stay below both limits
-        limit = min(512, int(getattr(model.config, "max_position_embeddings", 512)))
-        self.window = limit - 2
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of all that its features depend on: weights, back end, precision, windows."""
+        parts = (self.checksum, self._computed, self.window, WINDOW_OVERLAP)
+        return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
     @classmethod
     def load(
@@ -106,6 +125,7 @@ class Encoder:
         *,
         device: str = "cpu",
         precision: Precision = "auto",
+        back_end: BackEnd = "torch",
     ) -> Encoder:
         """Find the encoder (local folder, installed package, hub cache, hub) and load it.
 
@@ -141,6 +161,7 @@ class Encoder:
             checksum=checksum,
             device=device,
             precision=precision,
+            back_end=back_end,
         )
 
     def embed(
@@ -202,9 +223,8 @@ class Encoder:
     @torch.inference_mode()
     def static_states(self, ids_T: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return each token's entry in the embedding table, without context, shape (T, D)."""
-        table = self.model.get_input_embeddings().weight
         states_TD: NDArray[np.float32] = (
-            table[torch.from_numpy(ids_T).to(self.device)].float().cpu().numpy()
+            self._static[torch.from_numpy(ids_T).to(self.device)].float().cpu().numpy()
         )
         return states_TD
 
@@ -220,7 +240,6 @@ class Encoder:
         last = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else first
         return [first, *ids, last]
 
-    @torch.inference_mode()
     def _forward(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode padded id lists; return float32 states (B, T, D) and the mask (B, T)."""
         longest = max(map(len, ids))
@@ -231,8 +250,7 @@ class Encoder:
             mask_BT[row, : len(sequence)] = 1
         mask = torch.from_numpy(mask_BT).to(self.device)
         inputs = torch.from_numpy(ids_BT).to(self.device)
-        states = self.model(input_ids=inputs, attention_mask=mask).last_hidden_state
-        return states.float(), mask.float()
+        return self._run(inputs, mask).float(), mask.float()
 
 
 def find_encoder(name_or_folder: str) -> Path:

@@ -6,11 +6,13 @@ of the longest record.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import linear
 from torch_geometric.nn import GatedGraphConv
 
 from label_config.errors import ConfigError
@@ -42,6 +44,9 @@ class ExtractorConfig:
     """Nodes also carry their word's static embedding, not only its state in context."""
     attention: int = 128
     """Width of the per-code attention."""
+    prototypes: bool = False
+    """Learn a point per code beside the readouts, which the contrastive losses over codes count as
+    one more EMR with that code alone; the paper has none."""
     dropout: float = 0.0
 
     def __post_init__(self) -> None:
@@ -60,22 +65,49 @@ class Extracted:
 
     `logits_BK`; `z_BH` the L2-normalised readout, which kNN and the contrastive losses compare;
     `summary_BH` the encoder's own summary in the same space; `attention_BKS` sums to 1 over each
-    record's nodes (`GraphBatch.slot_V` gives a node's place in S).
+    record's nodes (`GraphBatch.slot_V` gives a node's place in S); `prototypes_KH` the learned
+    points of the codes, if there are any.
     """
 
     logits_BK: Tensor
     z_BH: Tensor
     summary_BH: Tensor
     attention_BKS: Tensor
+    prototypes_KH: Tensor | None = None
 
 
 class WordGraph(GatedGraphConv):  # type: ignore[misc]
-    """Eq. 2, with messages summed in float32 under mixed precision too."""
+    """Eq. 2 on links that go both ways."""
 
-    def message_and_aggregate(self, adj_t: Tensor, x: Tensor) -> Tensor:
-        """Sum the messages of each node's neighbours, shape (V, H)."""
+    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
+        """Pass messages along the symmetric (V, V) adjacency, shape (V, H)."""
+        rnn = self.rnn
+        for weight_HH in self.weight:
+            # A (x W) U = (A x) (W U): the two small matrices first, one large product less
+            from_message = rnn.weight_ih @ weight_HH.T
+            around_VH = NeighbourSum.apply(x, adjacency)  # type: ignore[no-untyped-call]
+            x = torch.gru_cell(around_VH, x, from_message, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
+        return x
+
+
+class NeighbourSum(torch.autograd.Function):
+    """Each node's sum over its neighbours, in float32 under mixed precision too.
+
+    The adjacency is its own transpose, so the gradient is the same sum: nothing to transpose.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, adjacency: Tensor) -> Tensor:
+        """Sum (V, H) over the neighbours."""
+        ctx.adjacency, ctx.dtype = adjacency, x.dtype
         with torch.autocast(x.device.type, enabled=False):
-            return adj_t @ x.float()
+            return adjacency @ x.float()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Give every neighbour its share."""
+        with torch.autocast(gradient.device.type, enabled=False):
+            return (ctx.adjacency @ gradient.float()).to(ctx.dtype), None
 
 
 class Extractor(nn.Module):
@@ -93,6 +125,9 @@ class Extractor(nn.Module):
         self.gate = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, hidden)
         self.summarise = nn.Linear(encoder_dim, hidden)
+        self.prototype_KH = (
+            nn.Parameter(torch.randn(n_codes, hidden)) if config.prototypes else None
+        )
         self.dropout = nn.Dropout(config.dropout)
         self.attend = CodeAttention(
             hidden,
@@ -109,7 +144,10 @@ class Extractor(nn.Module):
     def forward(self, batch: GraphBatch, *, nodes_VD: Tensor | None = None) -> Extracted:
         """Run a minibatch; `nodes_VD` replaces its encoder states (to ask for their gradient)."""
         states_VD = (batch.nodes_VD if nodes_VD is None else nodes_VD)[:, : self.width]
-        own_VH = torch.tanh(self.project(self.dropout(states_VD)))
+        projected_VH, *of_states = together(
+            self.dropout(states_VD), [self.project, *self.attend.readers]
+        )
+        own_VH = torch.tanh(projected_VH)
         h_VH = own_VH
         if self.graph is not None:
             linked_VH = self.graph(own_VH, batch.adjacency())
@@ -117,14 +155,14 @@ class Extractor(nn.Module):
         h_VH = self._gated(h_VH)
         readout_BH = gated_readout(*batch.padded(h_VH.float()))
         read_VH = self._gated(own_VH) if self.config.attend == "words" else h_VH
-        logits_BK, attention_BKS = self.attend(self.dropout(read_VH), states_VD, batch)
+        logits_BK, attention_BKS = self.attend(self.dropout(read_VH), of_states, batch)
         summary_BH = self.summarise(batch.cls_BD).float()
-        return Extracted(logits_BK, unit(readout_BH), summary_BH, attention_BKS)
+        return Extracted(logits_BK, unit(readout_BH), summary_BH, attention_BKS, self.prototype_KH)
 
     def _gated(self, h_VH: Tensor) -> Tensor:
         """Eq. 3, first half: sigmoid(f1(h)) * tanh(f2(h)) for every node."""
-        h_VH = self.norm(h_VH)
-        return torch.sigmoid(self.gate(h_VH)) * torch.tanh(self.value(h_VH))
+        gate_VH, value_VH = together(self.norm(h_VH), [self.gate, self.value])
+        return torch.sigmoid(gate_VH) * torch.tanh(value_VH)
 
     @torch.no_grad()
     def start_from_names(self, states_KD: Tensor) -> None:
@@ -134,6 +172,18 @@ class Extractor(nn.Module):
         """
         apart_KD = (states_KD - states_KD.mean(0)).to(self.device)[:, : self.width]
         self.attend.start_from(apart_KD)
+
+
+def together(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
+    """What several layers make of the same input, by one matrix product: it is read only once."""
+    weight = torch.cat([layer.weight for layer in layers])
+    widths = [layer.out_features for layer in layers]
+    biases: list[Tensor] = [
+        weight.new_zeros(width) if layer.bias is None else layer.bias
+        for layer, width in zip(layers, widths, strict=True)
+    ]
+    made_VX = linear(x, weight, torch.cat(biases))
+    return tuple(torch.split(made_VX, widths, dim=-1))
 
 
 def gated_readout(h_BSH: Tensor, mask_BS: Tensor) -> Tensor:
@@ -152,21 +202,29 @@ class CodeAttention(nn.Module):
         super().__init__()
         self.key = nn.Linear(hidden, attention)
         self.value = nn.Linear(hidden, attention)
-        # layers of their own: the states need no gradient, which saves a third of the time
+        # layers of their own: the states need no gradient
         self.key_of_states = nn.Linear(states, attention, bias=False) if states else None
         self.value_of_states = nn.Linear(states, attention, bias=False) if states else None
         self.query_KA = nn.Parameter(torch.randn(n_codes, attention) / attention**0.5)
         self.weight_KA = nn.Parameter(torch.randn(n_codes, attention) / attention**0.5)
         self.bias_K = nn.Parameter(torch.zeros(n_codes))
 
+    @property
+    def readers(self) -> list[nn.Linear]:
+        """The layers that read the encoder states: keys, then values; none for width 0."""
+        layers = self.key_of_states, self.value_of_states
+        return [layer for layer in layers if layer is not None]
+
     def forward(
-        self, nodes_VH: Tensor, states_VD: Tensor, batch: GraphBatch
+        self, nodes_VH: Tensor, of_states: Sequence[Tensor], batch: GraphBatch
     ) -> tuple[Tensor, Tensor]:
-        """Return logits (B, K) and the attention (B, K, S)."""
-        keys_VA, values_VA = self.key(nodes_VH), self.value(nodes_VH)
-        if self.key_of_states is not None and self.value_of_states is not None:
-            keys_VA = keys_VA + self.key_of_states(states_VD)
-            values_VA = values_VA + self.value_of_states(states_VD)
+        """Return logits (B, K) and the attention (B, K, S).
+
+        `of_states` holds what the `readers` made of the encoder states, each (V, A).
+        """
+        keys_VA, values_VA = together(nodes_VH, [self.key, self.value])
+        if of_states:
+            keys_VA, values_VA = keys_VA + of_states[0], values_VA + of_states[1]
         keys_BSA, mask_BS = batch.padded(torch.tanh(keys_VA))
         values_BSA, _ = batch.padded(values_VA)
         scores_BKS = (self.query_KA @ keys_BSA.transpose(1, 2)).float()

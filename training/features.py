@@ -43,7 +43,7 @@ class FeatureStore:
         self.encoder = encoder
         self.limit = limit
         self._found: dict[str, RecordFeatures] = {}
-        self._folder = None if folder is None else folder / encoder.checksum[:16]
+        self._folder = None if folder is None else folder / encoder.fingerprint[:16]
         self._shards: dict[str, Path] = {}
         if self._folder is not None:
             self._folder.mkdir(parents=True, exist_ok=True)

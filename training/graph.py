@@ -95,8 +95,16 @@ def cooccurrence(
     return np.stack([unique // n_nodes, unique % n_nodes])
 
 
-def pack(graphs: Sequence[RecordGraph], *, device: torch.device | str = "cpu") -> GraphBatch:
-    """Put records side by side in one graph; the order of `graphs` is the order of B."""
+def pack(
+    graphs: Sequence[RecordGraph],
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> GraphBatch:
+    """Put records side by side in one graph; the order of `graphs` is the order of B.
+
+    `dtype` is that of the node states: mixed precision reads them as bfloat16.
+    """
     sizes_B = np.array([graph.features.n_nodes for graph in graphs], np.int64)
     starts_B = np.cumsum(sizes_B) - sizes_B
     record_V = np.repeat(np.arange(len(graphs)), sizes_B)
@@ -108,7 +116,7 @@ def pack(graphs: Sequence[RecordGraph], *, device: torch.device | str = "cpu") -
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)
 
     return GraphBatch(
-        nodes_VD=tensor(nodes_VD).float(),
+        nodes_VD=tensor(nodes_VD).to(dtype),
         edges_2E=tensor(np.concatenate(edges, axis=1)),
         weights_E=tensor(np.concatenate([g.weights_E for g in graphs])),
         record_V=tensor(record_V),

@@ -29,26 +29,37 @@ def info_nce(readout_BD: Tensor, summary_BD: Tensor, *, tau: float) -> Tensor:
 
 
 def label_contrastive(
-    z_BD: Tensor, targets_BK: Tensor, *, tau: float, overlap: Overlap = "count"
+    z_BD: Tensor,
+    targets_BK: Tensor,
+    *,
+    tau: float,
+    overlap: Overlap = "count",
+    prototypes_KD: Tensor | None = None,
 ) -> Tensor:
     """Eq. 5-8: EMRs that share codes are drawn together, by the share of codes in common.
 
     loss_i = -sum_j beta_ij log( exp(-d_ij / tau) / sum_k exp(-d_ik / tau) ), j and k over the
     others, d Euclidean between L2-normalised z; the mean runs over EMRs that share a code with
-    another one. Zero where none does.
+    another one. Zero where none does. With `prototypes_KD`, one point per code, each point counts
+    as one more EMR with that code alone: an EMR that shares its codes with no other still learns.
     """
     n = len(z_BD)
-    beta_BB = overlap_weights(targets_BK, kind=overlap)
-    valid_B = beta_BB.sum(1) > 0
-    if n < 2 or not bool(valid_B.any()):
+    if prototypes_KD is not None:
+        own_KK = torch.eye(len(prototypes_KD), dtype=targets_BK.dtype, device=z_BD.device)
+        targets_BK = torch.cat([targets_BK, own_KK])
+    # M: the minibatch, then the prototypes
+    beta_BM = overlap_weights(targets_BK, kind=overlap)[:n]
+    valid_B = beta_BM.sum(1) > 0
+    if not bool(valid_B.any()):
         return z_BD.sum() * 0.0
     # the pair of a record with itself goes first: the root has no derivative at distance 0
-    others_BB = ~torch.eye(n, dtype=torch.bool, device=z_BD.device)
+    others_BM = ~torch.eye(n, len(targets_BK), dtype=torch.bool, device=z_BD.device)
     z_unit_BD = unit(z_BD)
-    gaps = (z_unit_BD[:, None] - z_unit_BD[None])[others_BB].view(n, n - 1, -1)
+    z_MD = z_unit_BD if prototypes_KD is None else torch.cat([z_unit_BD, unit(prototypes_KD)])
+    gaps = (z_unit_BD[:, None] - z_MD[None])[others_BM].view(n, len(z_MD) - 1, -1)
     distance = torch.linalg.vector_norm(gaps, dim=-1)
     log_share = functional.log_softmax(-distance / tau, dim=1)
-    loss_B = -(beta_BB[others_BB].view(n, n - 1) * log_share).sum(1)
+    loss_B = -(beta_BM[others_BM].view(n, len(z_MD) - 1) * log_share).sum(1)
     return loss_B[valid_B].mean()
 
 

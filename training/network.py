@@ -76,13 +76,25 @@ class Network:
         self.knn = knn or KnnConfig()
         self.provenance = dict(provenance or {})
         self.store = FeatureStore(encoder, limit=REMEMBERED_RECORDS)
+        self._last_read: _Read | None = None
         self._last_explained: _Explained | None = None
 
     def read(
         self, emrs: Sequence[EMR], *, progress: Progress | None = None
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return `predict` (without kNN) and `embed` from one pass."""
-        return run_graphs(self.extractor, self._graphs(emrs, progress))
+        """Return `predict` (without kNN) and `embed` from one pass.
+
+        What was said last is remembered: `predict`, then `embed` of the same EMRs is one pass.
+        """
+        features = self.store.features(emrs, progress=progress)
+        last = self._last_read
+        if last is not None and last.is_of(features):
+            return last.probs_NK.copy(), last.z_NH.copy()
+        graphs = build_graphs(features, self.extractor.config)
+        probs_NK, z_NH = run_graphs(self.extractor, graphs)
+        if len(features) <= REMEMBERED_RECORDS:
+            self._last_read = _Read(features, probs_NK.copy(), z_NH.copy())
+        return probs_NK, z_NH
 
     def predict(
         self, emrs: Sequence[EMR], *, knn: bool = False, progress: Progress | None = None
@@ -176,9 +188,19 @@ class Network:
             provenance=config.get("provenance"),
         )
 
-    def _graphs(self, emrs: Sequence[EMR], progress: Progress | None = None) -> list[RecordGraph]:
-        features = self.store.features(emrs, progress=progress)
-        return build_graphs(features, self.extractor.config)
+
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """What the network said of some records."""
+
+    features: list[RecordFeatures]
+    probs_NK: NDArray[np.float32]
+    z_NH: NDArray[np.float32]
+
+    def is_of(self, features: Sequence[RecordFeatures]) -> bool:
+        """Whether these are the same records; the store gives one object per text."""
+        alike = len(features) == len(self.features)
+        return alike and all(a is b for a, b in zip(features, self.features, strict=True))
 
 
 @dataclass(frozen=True, slots=True)

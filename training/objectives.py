@@ -22,7 +22,11 @@ def noisy_objective(
 ) -> Tensor:
     """Eq. 5-8 on the noisy codes, with `config.codes` of the binary cross-entropy."""
     loss = config.contrastive * label_contrastive(
-        said.z_BH, targets_BK, tau=config.tau, overlap=config.overlap
+        said.z_BH,
+        targets_BK,
+        tau=config.tau,
+        overlap=config.overlap,
+        prototypes_KD=said.prototypes_KH,
     )
     if config.codes:
         loss = loss + config.codes * code_loss(said.logits_BK, targets_BK, weights_BK)
@@ -36,7 +40,13 @@ def clean_objective(
     loss = (
         config.theta * code_loss(said.logits_BK, targets_BK)
         + config.gamma
-        * label_contrastive(said.z_BH, targets_BK, tau=config.tau, overlap=config.overlap)
+        * label_contrastive(
+            said.z_BH,
+            targets_BK,
+            tau=config.tau,
+            overlap=config.overlap,
+            prototypes_KD=said.prototypes_KH,
+        )
         + config.delta * raw_objective(said, raw)
     )
     if config.evidence:

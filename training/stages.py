@@ -115,7 +115,7 @@ def train_network(
     run = {
         **provenance,
         "codes": list(codes),
-        "encoder": encoder.checksum,
+        "encoder": encoder.fingerprint,
         "processes": workers.count,
     }
     provenance["history"] = train_stages(
@@ -231,7 +231,11 @@ def _run_epoch(
     mixed = mixed or (config.precision == "auto" and has_bfloat16(extractor.device))
     minibatches = workers.share([order[start : start + config.batch] for start in starts])
     for rows in minibatches[state.minibatch :]:
-        batch = pack([graphs[row] for row in rows], device=extractor.device)
+        batch = pack(
+            [graphs[row] for row in rows],
+            device=extractor.device,
+            dtype=torch.bfloat16 if mixed else torch.float32,
+        )
         with torch.autocast(extractor.device.type, torch.bfloat16, enabled=mixed):
             said = extractor(batch)
         loss = stage.objective(said, rows)

@@ -25,7 +25,7 @@ EXTRACTORS = (
     PAPER,
     dataclasses.replace(PAPER, layers=0),
     dataclasses.replace(PAPER, residual=True, normalise_edges=True, attend="words", static=True),
-    dataclasses.replace(PAPER, attend="both"),
+    dataclasses.replace(PAPER, attend="both", prototypes=True),
 )
 SIZES = st.sampled_from([1, 1, 2, 2, 3, 8, 17])
 SCALES = st.sampled_from([0.0, 1e-7, 1e-3, 1.0, 1e4])

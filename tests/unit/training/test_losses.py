@@ -41,6 +41,35 @@ def test_a_minibatch_of_one_costs_nothing():
     assert info_nce(z, torch.randn(1, 3), tau=0.1).item() == 0.0
 
 
+def test_with_prototypes_an_emr_that_shares_no_code_is_drawn_to_its_codes():
+    targets, prototypes = torch.eye(2), torch.tensor([[0.0, 1.0], [1.0, 0.0]])
+    far = torch.tensor([[1.0, 0.0], [0.0, 1.0]], requires_grad=True)
+    loss = label_contrastive(far, targets, tau=1.0, prototypes_KD=prototypes)
+    loss.backward()
+    assert far.grad.abs().sum() > 0
+    near = label_contrastive(prototypes, targets, tau=1.0, prototypes_KD=prototypes)
+    assert near < loss
+
+
+def test_a_prototype_counts_as_one_more_emr_with_its_code_alone():
+    torch.manual_seed(0)
+    z, prototypes, targets = (
+        torch.randn(3, 4),
+        torch.randn(2, 4),
+        torch.tensor([[1, 0], [1, 1], [0, 1]]),
+    )
+    together = torch.nn.functional.normalize(torch.cat([z, prototypes]), dim=1)
+    codes = torch.cat([targets, torch.eye(2)]).float()
+    expected = []
+    for i in range(3):
+        others = [j for j in range(5) if j != i]
+        shared = torch.stack([codes[i] @ codes[j] for j in others])
+        distance = torch.stack([(together[i] - together[j]).norm() for j in others])
+        expected.append(-(shared / shared.sum() * torch.log_softmax(-distance / 0.5, 0)).sum())
+    found = label_contrastive(z, targets.float(), tau=0.5, prototypes_KD=prototypes)
+    torch.testing.assert_close(found, torch.stack(expected).mean())
+
+
 def test_jaccard_weighs_a_full_match_above_a_partial_one():
     targets = torch.tensor([[1.0, 0, 0], [1, 0, 0], [1, 1, 1]])
     assert overlap_weights(targets)[0].tolist() == [0.0, 0.5, 0.5]

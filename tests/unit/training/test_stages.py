@@ -168,6 +168,25 @@ def test_a_record_without_words_gets_probabilities_and_no_evidence(network, emr)
     assert network.evidence(emr, "I10") == ()
 
 
+def test_probabilities_and_embedding_of_the_same_emrs_take_one_pass(network, ward, monkeypatch):
+    emrs, runs = ward[0][:3], []
+    real = network.extractor.forward
+
+    def counted(batch, **kwargs):
+        runs.append(len(batch.sizes_B))
+        return real(batch, **kwargs)
+
+    network.embed(ward[0][3:4])
+    monkeypatch.setattr(network.extractor, "forward", counted)
+    probs = network.predict(emrs)
+    probs[:] = -1.0
+    z = network.embed(emrs)
+    assert runs == [3]
+    assert (network.predict(emrs) >= 0).all()
+    np.testing.assert_allclose(network.embed(emrs[1:]), z[1:], atol=1e-5)
+    assert runs == [3, 2]
+
+
 def test_no_emrs_give_no_predictions(network):
     assert network.predict([], knn=True).shape == (0, 4)
 
@@ -178,6 +197,25 @@ def test_a_newly_coded_emr_is_shown_at_once(networks, ward):
     network.learn([emr], [Coding("new", ("I10",), "clean")])
     assert "new" in network.datastore
     assert network.similar(EMR("twin", {"Illness": "raised blood pressure"}), 1)[0].emr_id == "new"
+
+
+def test_prototypes_come_to_stand_near_the_emrs_with_their_code(
+    ward, four_codes, tiny_encoder, tmp_path
+):
+    best = PRESETS["best"]
+    config = dataclasses.replace(
+        best,
+        extractor=dataclasses.replace(best.extractor, prototypes=True),
+        clean=dataclasses.replace(best.clean, gamma=1.0),
+    )
+    network = train(ward, four_codes, tiny_encoder, config)
+    points = network.extractor.prototype_KH.detach()
+    points = (points / points.norm(dim=1, keepdim=True)).numpy()
+    truth = targets(ward[1], network.codes)
+    alike = network.embed(ward[0]) @ points.T
+    assert alike[truth].mean() > alike[~truth].mean() + 0.1
+    network.save(tmp_path / "model")
+    Network.load(tmp_path / "model", tiny_encoder)
 
 
 def test_a_saved_network_says_the_same(network, ward, tiny_encoder, tmp_path):
