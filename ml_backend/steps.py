@@ -209,6 +209,7 @@ def set_up_project(workspace: Workspace, client: LabelStudioClient) -> str:
     project = client.set_up(
         workspace.config.title,
         screen=workspace.config.interface,
+        maximum_annotations=workspace.config.overlap,
         backend_url=chosen.backend_url,
         taxonomy_url=tree_address(workspace),
         webhook_secret=chosen.webhook_secret.get_secret_value(),

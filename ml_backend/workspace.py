@@ -42,6 +42,8 @@ class ProjectConfig:
     """Preset of the graph network's three stages; "none" leaves it out."""
     interface: str = "coding"
     """The coders' screen: "coding", "choices" (small code sets) or "evidence" (review)."""
+    overlap: int = 1
+    """How many coders see each EMR, none the other's codes: from 2 on, agreement is measured."""
     rules_off: tuple[str, ...] = ()
     """Coding rules, or families of them, that say nothing."""
     label_studio_url: str = ""
@@ -57,8 +59,10 @@ class ProjectConfig:
             raise ConfigError("the code set repeats a code")
         if self.network not in ("none", "quick", "best", "paper"):
             raise ConfigError(f"network must be none, quick, best or paper, got {self.network!r}")
-        if self.quota < 1:
-            raise ConfigError(f"quota must be at least 1, got {self.quota}")
+        if self.quota < 1 or self.overlap < 1:
+            raise ConfigError(
+                f"quota and overlap must be at least 1, got {self.quota} and {self.overlap}"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,10 @@ def set_up(
     interface: Annotated[
         str, typer.Option(help="Screen: coding, choices (small code sets) or evidence (review).")
     ] = "",
+    overlap: Annotated[
+        int | None,
+        typer.Option(min=1, help="How many coders see each EMR; from 2 on to measure agreement."),
+    ] = None,
 ) -> None:
     """Create the project in Label Studio, or repair it, and connect the running backend.
 
@@ -50,6 +54,8 @@ def set_up(
     opened = Workspace(workspace)
     if interface:
         opened.configure(interface=interface)
+    if overlap is not None:
+        opened.configure(overlap=overlap)
     url = set_up_project(opened, client())
     table.console.print(f"ready: {url}")
 

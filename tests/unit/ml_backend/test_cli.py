@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -14,6 +15,7 @@ from label_config.files import to_dict
 from label_config.record import EMR
 from ml_backend import cli, table
 from ml_backend.commands.experiment import BENCHMARKS, EXPERIMENTS
+from ml_backend.label_studio import ProjectInfo
 from ml_backend.processes import free_port
 from ml_backend.settings import settings
 from ml_backend.workspace import Workspace
@@ -133,6 +135,24 @@ def test_an_unreachable_label_studio_is_named_with_its_address(
     code, said = run("set-up", ward)
     assert code == 1
     assert f"nothing answers at {url}" in said
+
+
+def test_set_up_hands_screen_and_overlap_on_and_keeps_them(
+    run: Run, ward: Path, environment: pytest.MonkeyPatch
+):
+    asked: dict[str, Any] = {}
+
+    class Client:
+        def set_up(self, title: str, **settings: Any) -> ProjectInfo:
+            asked.update(settings)
+            return ProjectInfo(1, title, "http://here")
+
+    environment.setattr("ml_backend.commands.project.client", Client)
+    assert run("set-up", ward, "--interface", "choices", "--overlap", "2")[0] == 0
+    assert (asked["screen"], asked["maximum_annotations"]) == ("choices", 2)
+    assert run("set-up", ward)[0] == 0
+    assert (asked["screen"], asked["maximum_annotations"]) == ("choices", 2)
+    assert run("set-up", ward, "--overlap", "0")[0] == 2
 
 
 def test_a_refused_token_is_named_with_its_variable(
