@@ -29,8 +29,8 @@ from ml_backend.chaos_ward import Ward
 from ml_backend.jobs import job_status
 from ml_backend.memory import children_of
 from ml_backend.registry import Registry
+from ml_backend.retrain import load_model
 from ml_backend.stand_in import end_on_sigterm
-from training.suggest import Suggester
 
 ACTIONS = ("push", "pull", "train", "promote", "predict")
 QUICK_KILLS, KILLS = 10, 50
@@ -215,7 +215,7 @@ class _Chaos:
         try:
             if live is None:
                 raise ServerError("nothing is live")
-            Suggester.load(live.folder)
+            load_model(live.folder)
             self._wait(f"{live.version} to serve", lambda: self.ward.served() == live.version)
         except Exception as error:  # whatever it is, it is what we look for
             tally.unserved += 1

@@ -22,9 +22,9 @@ from label_config.validate import keep_valid
 from ml_backend.feedback import Journal
 from ml_backend.quick import suggest_quickly
 from ml_backend.registry import ModelVersion, Registry
+from ml_backend.retrain import load_model
 from ml_backend.serving import decided_since, records_of
 from ml_backend.workspace import Workspace
-from training.suggest import Suggester
 
 Task = Mapping[str, Any]
 Suggest = Callable[[Sequence[EMR]], Sequence[SuggestionSet]]
@@ -126,12 +126,12 @@ def provenance(version: ModelVersion) -> dict[str, Any]:
 
 def _ways(workspace: Workspace, folder: Path) -> Iterator[tuple[str, Suggest]]:
     """The ways in which a version may have answered, the usual one first."""
-    model = Suggester.load(folder)
+    model = load_model(folder)
     yield "as trained", model.suggest
     yield "in a hurry", lambda emrs: suggest_quickly(model, emrs)
     later = records_of(workspace, decided_since(model, workspace, Journal(workspace.folder)))
     if later:
-        taught = Suggester.load(folder)
+        taught = load_model(folder)
         for emr, coding in later:
             taught.learn(emr, coding)
         yield "with later decisions", taught.suggest

@@ -135,7 +135,15 @@ def load_encoder() -> Encoder:
     """The encoder that the environment names, or the default."""
     from ml_backend.settings import settings
 
-    return Encoder.load(settings().encoder or DEFAULT_ENCODER)
+    chosen = settings()
+    return Encoder.load(chosen.encoder or DEFAULT_ENCODER, back_end=chosen.encoder_back_end)
+
+
+def load_model(folder: Path) -> Suggester:
+    """A version from its folder. Raises CheckpointError for one that cannot be loaded."""
+    from ml_backend.settings import settings
+
+    return Suggester.load(folder, back_end=settings().encoder_back_end)
 
 
 def _not_worse(new: dict[str, float], old: dict[str, float]) -> bool:

@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from label_config.files import atomic_path
 from label_config.record import Coding
 from ml_backend.registry import ModelVersion, Registry
-from ml_backend.retrain import Progress
+from ml_backend.retrain import Progress, load_model
 from ml_backend.workspace import Workspace
 from sampler import Batch, CoverageSampler
-from training.suggest import Suggester
 
 SHARE_LEFT = 0.5
 """A batch takes at most this share of the EMRs that are still needed: it shrinks near the end."""
@@ -79,7 +78,7 @@ class ProjectSampler(CoverageSampler):
         new = [emr_id for emr_id in emr_ids if emr_id not in self._said.codes]
         if not new:
             return
-        model = Suggester.load(live.folder)
+        model = load_model(live.folder)
         learned = set(model.clean_ids)
         found = self._workspace.pool.get([emr_id for emr_id in new if emr_id not in learned])
         probs = model.predict(list(found.values()), progress=self._progress)

@@ -18,6 +18,7 @@ from label_config.suggestion import SuggestionSet
 from ml_backend.feedback import Feedback, Journal
 from ml_backend.quick import suggest_quickly
 from ml_backend.registry import ModelVersion, Registry
+from ml_backend.retrain import load_model
 from ml_backend.workspace import Workspace
 from training.suggest import Suggester
 
@@ -180,7 +181,7 @@ class Serving:
             log.error("model %s was not loaded: %s; %s serves", live.version, why, name)
 
     def _load(self, live: ModelVersion) -> None:
-        model = Suggester.load(live.folder)
+        model = load_model(live.folder)
         journal = Journal(self.workspace.folder)
         self._learn(
             model, records_of(self.workspace, decided_since(model, self.workspace, journal))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import platformdirs
@@ -60,6 +60,8 @@ class Settings(BaseSettings):
     """Job queue for a team, instead of the file."""
     encoder: str = ""
     """Encoder name or folder; empty means the packaged default."""
+    encoder_back_end: Literal["torch", "openvino"] = "torch"
+    """What the encoder runs on; "openvino" needs the extra of that name."""
 
 
 @cache

@@ -24,7 +24,7 @@ from ml_backend.migrate import translated
 from ml_backend.notes import PushNote
 from ml_backend.registry import Registry
 from ml_backend.retrain import Progress as Progress
-from ml_backend.retrain import load_encoder
+from ml_backend.retrain import load_encoder, load_model
 from ml_backend.retrain import train_model as train_model
 from ml_backend.sampling import coverage
 from ml_backend.workspace import Batch, Workspace
@@ -173,7 +173,7 @@ def evaluate_model(
 ) -> dict[str, Any]:
     """Scores of a version (the live one if empty) on EMRs whose true codes are known."""
     registry = Registry(workspace.models_folder)
-    model = Suggester.load(registry[version].folder) if version else live_model(workspace)
+    model = load_model(registry[version].folder) if version else live_model(workspace)
     records, truth = read_emrs(emrs), read_codings(gold)
     for problem in (*records.problems, *truth.problems):
         raise DataError(f"held-back EMRs are damaged at {problem}")
@@ -241,7 +241,7 @@ def live_model(workspace: Workspace) -> Suggester:
     live = Registry(workspace.models_folder).live()
     if live is None:
         raise DataError(f"{workspace.folder} has no model yet: run `clinicoco train` first")
-    return Suggester.load(live.folder)
+    return load_model(live.folder)
 
 
 def suggest(model: Suggester, emrs: Sequence[EMR], *, progress: Progress) -> list[Any]:

@@ -23,6 +23,7 @@ from label_config.files import data_hash
 from label_config.record import EMR, Coding, EvidenceSpan
 from label_config.suggestion import SimilarCase, Suggestion, SuggestionSet
 from label_config.taxonomy import Taxonomy
+from training.back_end import BackEnd
 from training.checkpoint import open_checkpoint, save_checkpoint
 from training.datastore import Datastore
 from training.described import Described, join
@@ -233,8 +234,10 @@ class Suggester:
             save_checkpoint(folder, kind=KIND, config=config, write=write)
 
     @classmethod
-    def load(cls, folder: Path, encoder: Encoder | None = None) -> Suggester:
-        """Read what `save` wrote, with the encoder that it names unless one is given.
+    def load(
+        cls, folder: Path, encoder: Encoder | None = None, *, back_end: BackEnd = "torch"
+    ) -> Suggester:
+        """Read what `save` wrote, with the encoder that it names, on `back_end`, or the one given.
 
         Raises CheckpointError for a missing, damaged or foreign folder, or another encoder.
         """
@@ -242,7 +245,7 @@ class Suggester:
         described = folder / "described"
         try:
             wanted = settings["encoder"]
-            encoder = encoder or Encoder.load(wanted["name"])
+            encoder = encoder or Encoder.load(wanted["name"], back_end=back_end)
             if encoder.checksum != wanted["checksum"]:
                 raise CheckpointError(
                     f"{folder} was trained on encoder {wanted['name']} "

@@ -58,7 +58,7 @@ def serve(workspace: Workspace, version: str, validation: dict[str, float]) -> N
 def model(ward: Workspace, monkeypatch: pytest.MonkeyPatch) -> Model:
     model = Model()
     model.asked = []
-    monkeypatch.setattr(sampling.Suggester, "load", lambda folder: model)
+    monkeypatch.setattr(sampling, "load_model", lambda folder: model)
     serve(ward, "v2", {"micro_f1": 0.8})
     return model
 
