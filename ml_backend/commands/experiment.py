@@ -31,6 +31,10 @@ EXPERIMENTS = {
     "curves": "simulator.experiments.curves",
     "table2": "simulator.experiments.network_table2",
     "table3": "simulator.experiments.network_table3",
+    "table4": "simulator.experiments.network_table4",
+    "fig6": "simulator.experiments.network_fig6",
+    "transfer": "simulator.experiments.network_transfer",
+    "parts": "simulator.experiments.network_parts",
     "fusion": "simulator.experiments.network_fusion",
 }
 """Name -> module with `run(quick, seeds, progress=None, data=None) -> Measured`."""

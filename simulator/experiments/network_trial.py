@@ -1,4 +1,4 @@
-"""Trains the network in several settings on the same simulated EMRs, and compares them in pairs."""
+"""Trains extractors in several settings on the same simulated EMRs, and compares them in pairs."""
 
 from __future__ import annotations
 
@@ -13,19 +13,23 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from label_config.measured import Measured, Progress, goal
-from simulator.experiments.network_data import Ward, targets, ward
+from simulator.experiments.network_data import HPH, Site, Ward, load_encoder, targets, ward
+from simulator.experiments.network_distil import with_sparse_codes
+from simulator.experiments.network_rivals import rival_probs
 from training.encoder import Encoder
 from training.evaluate import evaluate
+from training.features import FeatureStore
 from training.network import Network, mixed
+from training.rival_models import RivalName
 from training.stages import StagesConfig, train_network
 from training.thresholds import best_threshold
 
 Floats = NDArray[np.floating[Any]]
-QUICK_SIZES = (300, 450, 120, 250)
+QUICK_SIZES = (80, 160, 80, 130)
 FULL_SIZES = (1_500, 2_500, 400, 900)
 """Raw, noisy, clean and unseen EMRs; of the unseen, VALIDATION set the thresholds."""
 VALIDATION = 0.3
-QUICK_SEEDS = 3
+QUICK_SEEDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,45 +41,69 @@ class Setting:
     """Whether stage 1 is run."""
     noisy: bool = True
     """Whether stage 2 is run."""
+    taught: bool = False
+    """Whether the sparse model codes the raw EMRs and stage 2 learns from these, too."""
+
+
+Contestant = Setting | RivalName
 
 
 def compare(
-    settings: Mapping[str, Setting],
+    contestants: Mapping[str, Contestant],
     *,
     quick: bool,
     seeds: Sequence[int],
     progress: Progress | None = None,
-    codes: int = 50,
+    sites: Sequence[Site] = (HPH,),
 ) -> Measured:
-    """Train every setting for every seed, each seed a hospital of its own.
+    """Train every contestant on every site for every seed, each seed a hospital of its own.
 
-    A row's `change` is its micro-F1 less that of the first setting on the same EMRs. The goals tell
-    whether the mean change over the seeds is below 0.
+    A row's `change` is its micro-F1 less that of the first contestant on the same EMRs. The goals
+    tell whether the mean change over the seeds is below 0.
     """
     seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
-    encoder = Encoder.load()
+    encoder = load_encoder()
     rows: list[dict[str, Any]] = []
     hashes = []
-    for seed in seeds:
-        data = ward(QUICK_SIZES if quick else FULL_SIZES, encoder, seed=seed, codes=codes)
-        hashes.append(data.hash())
-        whole = 0.0
-        with TemporaryDirectory(prefix="clinicoco-") as cache:
-            for name, setting in settings.items():
-                network = train(data, setting, encoder, Path(cache), seed)
-                figures = judge(network, data)
-                whole = whole or figures["micro_f1"]
-                change = round(figures["micro_f1"] - whole, 4)
-                rows.append({"setting": name, "seed": seed, **figures, "change": change})
-                if progress is not None:
-                    progress(len(rows), len(seeds) * len(settings))
-    goals = [change_goal(rows, name) for name in list(settings)[1:]]
+    total = len(seeds) * len(sites) * len(contestants)
+    for site in sites:
+        for seed in seeds:
+            data = ward(QUICK_SIZES if quick else FULL_SIZES, encoder, seed=seed, site=site)
+            hashes.append(data.hash())
+            first = None
+            with TemporaryDirectory(prefix="clinicoco-") as cache:
+                for name, contestant in contestants.items():
+                    figures = trial(data, contestant, encoder, Path(cache), seed, quick=quick)
+                    first = figures["micro_f1"] if first is None else first
+                    change = round(figures["micro_f1"] - first, 4)
+                    about = {"hospital": str(site), "setting": name, "seed": seed}
+                    rows.append({**about, **figures, "change": change})
+                    if progress is not None:
+                        progress(len(rows), total)
+    names = list(contestants)[1:]
+    goals = [
+        change_goal([row for row in rows if row["hospital"] == str(site)], name, where=where)
+        for site, where in zip(sites, _places(sites), strict=True)
+        for name in names
+    ]
     return Measured(rows, goals, seeds, "-".join(hashes)[:16])
 
 
+def trial(
+    data: Ward, contestant: Contestant, encoder: Encoder, cache: Path, seed: int, *, quick: bool
+) -> dict[str, float]:
+    """One contestant's figures on the unseen EMRs."""
+    if isinstance(contestant, Setting):
+        return judge(train(data, contestant, encoder, cache, seed), data)
+    probs_NK = rival_probs(contestant, data, encoder, cache, seed=seed, quick=quick)
+    return scores(probs_NK, data.truth(), round(VALIDATION * len(data.unseen)))
+
+
 def train(data: Ward, setting: Setting, encoder: Encoder, cache: Path, seed: int) -> Network:
-    """Run the stages that the setting has."""
-    return train_network(
+    """Run the stages that the setting has; the network reads from the same feature cache."""
+    if setting.taught:
+        data = with_sparse_codes(data)
+    network = train_network(
         data.raw if setting.raw else [],
         data.noisy if setting.noisy else [],
         data.noisy_codings if setting.noisy else [],
@@ -87,6 +115,8 @@ def train(data: Ward, setting: Setting, encoder: Encoder, cache: Path, seed: int
         config=replace(setting.config, seed=seed),
         cache=cache,
     )
+    network.store = FeatureStore(encoder, cache)
+    return network
 
 
 def judge(network: Network, data: Ward) -> dict[str, float]:
@@ -113,12 +143,21 @@ def scores(probs_NK: Floats, truth_NK: NDArray[np.bool_], first: int) -> dict[st
     return {name: round(figures[name], 4) for name in ("micro_f1", "macro_f1", "map")}
 
 
-def change_goal(rows: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+def change_goal(rows: Sequence[Mapping[str, Any]], name: str, *, where: str = "") -> dict[str, Any]:
     """Whether a setting is worse than the first one, with the 95 % interval of the change."""
-    changes = np.array([row["change"] for row in rows if row["setting"] == name])
-    verdict = goal(f"change {name}", "<= 0", float(changes.mean()))
+    changes = [row["change"] for row in rows if row["setting"] == name]
+    return paired_goal(f"change {name}{where}", "<= 0", changes)
+
+
+def paired_goal(name: str, target: str, changes: Sequence[float]) -> dict[str, Any]:
+    """Judge the mean of paired changes, with its 95 % interval over the seeds (Student's t)."""
+    mean = float(np.mean(changes))
+    verdict = goal(name, target, mean)
     if len(changes) > 1:
         half = float(stats.t.ppf(0.975, len(changes) - 1) * stats.sem(changes))
-        low, high = changes.mean() - half, changes.mean() + half
-        verdict["interval"] = f"{low:+.3f} to {high:+.3f}"
+        verdict["interval"] = f"{mean - half:+.3f} to {mean + half:+.3f}"
     return verdict
+
+
+def _places(sites: Sequence[Site]) -> list[str]:
+    return [f" ({site})" if len(sites) > 1 else "" for site in sites]

@@ -1,0 +1,54 @@
+"""Experiment: what each part of the feature extractor is worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from label_config.measured import Measured, Progress
+from simulator.experiments.network_trial import Setting, compare
+from training.stages import StagesConfig
+
+
+def run(
+    quick: bool,
+    seeds: Sequence[int],
+    progress: Progress | None = None,
+    data: Path | None = None,
+) -> Measured:
+    """The whole network, then with one part left out or as the paper has it, or one more teacher.
+
+    Stage 1 is left out: no part of the extractor that is compared here needs it. `data` is not
+    used.
+    """
+    settings = parts(StagesConfig.quick() if quick else StagesConfig.best())
+    return compare(settings, quick=quick, seeds=seeds, progress=progress)
+
+
+def parts(config: StagesConfig) -> dict[str, Setting]:
+    """One setting per part."""
+
+    def without(**changed: Any) -> Setting:
+        return Setting(replace(config, **changed), raw=False)
+
+    def shaped(**changed: Any) -> Setting:
+        extractor = replace(config.extractor, **changed)
+        named = config.start_from_names and extractor.attend != "graph"
+        return without(extractor=extractor, start_from_names=named)
+
+    return {
+        "whole": without(),
+        "no graph": shaped(layers=0),
+        "labels read the graph": shaped(attend="graph"),
+        "labels read both": shaped(attend="both"),
+        "graph without residual": shaped(residual=False, normalise_edges=False),
+        "no static embeddings": shaped(static=False),
+        "queries from nothing": without(start_from_names=False),
+        "no evidence": without(clean=replace(config.clean, evidence=0.0)),
+        "no contrast": without(
+            noisy=replace(config.noisy, contrastive=0.0), clean=replace(config.clean, gamma=0.0)
+        ),
+        "taught by the sparse model": Setting(config, raw=False, taught=True),
+    }
