@@ -150,6 +150,21 @@ def calibration_error(probs_NK: Floats, targets_NK: Bools, *, bins: int = BINS) 
     return float(np.abs(gap).sum() / max(1, size.sum()))
 
 
+def calibration_floor(
+    probs_NK: Floats, *, bins: int = BINS, draws: int = 200, seed: int = 0
+) -> float:
+    """The error that perfectly calibrated probabilities would show on as many cells, by chance.
+
+    The mean of `calibration_error` over targets that are drawn from the probabilities themselves.
+    """
+    rng = np.random.default_rng(seed)
+    errors = [
+        calibration_error(probs_NK, rng.random(probs_NK.shape) < probs_NK, bins=bins)
+        for _ in range(draws)
+    ]
+    return float(np.mean(errors))
+
+
 def bands(
     probs_NK: Floats,
     targets_NK: Bools,

@@ -19,7 +19,7 @@ from label_config.taxonomy import Taxonomy
 from simulator.hospital import Hospital
 from simulator.knowledge import load_pack
 from training.encoder import Encoder
-from training.evaluate import calibration_error
+from training.evaluate import calibration_error, calibration_floor
 from training.fold import fold_name
 from training.name_features import Characters, best_per_code
 from training.names import names_by_code
@@ -27,7 +27,7 @@ from training.simcse import SimCSEConfig
 from training.similarity import NameMapper, NameMatch, SimilarityConfig
 
 Bools = npt.NDArray[np.bool_]
-SHOWN = ("names", "codes", "method", "acc1", "acc5", "ece", "no_code")
+SHOWN = ("names", "codes", "method", "acc1", "acc5", "ece", "ece_floor", "no_code")
 NCBI_CODES = 716
 """Codes of the NCBI names, filled up with other codes of the Disease Ontology."""
 INDEX_CODES, INDEX_PHRASES = 600, 900
@@ -299,12 +299,13 @@ def halves(n: int, seed: int) -> tuple[list[int], list[int]]:
 
 
 def figures(matches: Sequence[NameMatch], right: Sequence[Collection[str]]) -> dict[str, float]:
-    """Accuracy, calibration error of the best code, and the share without a code."""
+    """Accuracy, and the calibration error of the best code beside what chance alone makes of it."""
     best = [match.candidates[0] for match in matches]
     hit = np.array([[code in codes] for (code, _), codes in zip(best, right, strict=True)])
     sure = np.array([[confidence] for _, confidence in best])
     ranked = [[code for code, _ in match.candidates] for match in matches]
-    return accuracy(ranked, right) | {"ece": round(calibration_error(sure, hit), 4)}
+    errors = {"ece": calibration_error(sure, hit), "ece_floor": calibration_floor(sure)}
+    return accuracy(ranked, right) | {name: round(error, 4) for name, error in errors.items()}
 
 
 def accuracy(ranked: Sequence[Sequence[str]], right: Sequence[Collection[str]]) -> dict[str, float]:

@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
 from label_config.errors import DataError
-from training.evaluate import bands, evaluate, interval, micro_f1, over_seeds
+from training.evaluate import bands, calibration_floor, evaluate, interval, micro_f1, over_seeds
 
 SHAPE = (7, 4)
 PROBS = arrays(float, SHAPE, elements=st.floats(0, 1, width=16), unique=True)
@@ -72,6 +72,14 @@ def test_a_perfect_answer_scores_one_everywhere() -> None:
     for name in ("micro_f1", "macro_f1", "map", "r_precision", "exact_match", "macro_auc"):
         assert figures[name] == 1.0
     assert figures["ece"] == 0.0
+
+
+def test_the_calibration_floor_is_what_chance_makes_of_true_confidences() -> None:
+    sure = np.full((400, 1), 0.5)
+    expected = np.sqrt(2 / np.pi) * 0.5 / np.sqrt(400)  # mean distance of a binomial share
+    assert calibration_floor(sure) == pytest.approx(expected, rel=0.15)
+    assert calibration_floor(np.repeat(sure, 100, axis=0)) < 0.15 * expected
+    assert calibration_floor(np.ones((50, 1))) == 0.0
 
 
 def test_the_calibration_error_of_a_constant_is_its_distance_from_the_truth() -> None:
