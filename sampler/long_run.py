@@ -29,7 +29,7 @@ class Run:
     # Clean EMRs wanted per code.
     first_batch: int = 1_000
     growth: float = 1.2
-    largest: int = 10_000
+    largest: int = 5_000
     # EMRs.
     seed: int = 0
 

@@ -5,6 +5,8 @@ Shapes: N EMRs in the pool, M annotated ones, K codes, F = 5 features. All matri
 
 from __future__ import annotations
 
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -145,15 +147,20 @@ class Posterior:
         per_code = (self.theta[2] * self.frequency + self.shift + self.theta[0]).astype(np.float32)
         honest_K = self._honest()
         siblings = Siblings.of(self.habit, self.confusion, self.least)
-        probs = []
-        for listed in parts(noisy_NK):
+
+        def of_part(listed: sp.csr_matrix) -> sp.csr_matrix:
             sound = self._sound(listed, per_code)
             p = with_data(listed, on_grid(sound * honest_K[listed.indices]))
-            if siblings.hidden.size:
-                hidden = siblings.behind(listed, sound)
-                p = with_hidden(p, hidden, self.unlisted, least=self.least)
-            probs.append(p)
-        return sp.vstack(probs, format="csr") if len(probs) > 1 else probs[0]
+            if not siblings.hidden.size:
+                return p
+            hidden = siblings.behind(listed, sound)
+            return with_hidden(p, hidden, self.unlisted, least=self.least)
+
+        listings = list(parts(noisy_NK))  # views: nothing is copied
+        if len(listings) == 1:
+            return of_part(listings[0])
+        with ThreadPoolExecutor(os.cpu_count()) as threads:
+            return sp.vstack(list(threads.map(of_part, listings)), format="csr")
 
     def _sound(self, listed: sp.csr_matrix, per_code: Singles) -> Singles:
         """Chance that each listing is no chance error, in the order of `listed.data`."""

@@ -21,7 +21,7 @@ SLACK = 0.1
 """A pick may be worth at most this share less than the best one at that moment."""
 CANDIDATES_PER_PICK = 4
 FEWEST_CANDIDATES, MOST_CANDIDATES = 256, 200_000
-SHORTLISTED, FEWEST_SHORTLISTED = 6, 50_000
+SHORTLISTED, FEWEST_SHORTLISTED = 12, 50_000
 """EMRs of a shortlist per candidate of its first pass, and at least."""
 TIE = 1e-6
 """Relative size of the nudge that decides between equal gains."""
