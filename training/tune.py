@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from training.evaluate import counts_figures
 from training.fusion import Fusion
-from training.thresholds import best_threshold, promised_threshold
+from training.thresholds import best_threshold, promised_threshold, steady_threshold
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -43,22 +43,20 @@ def tune(
     *,
     miss: float | None,
 ) -> tuple[float, dict[str, float]]:
-    """The threshold of the highest F1, or that of a promise to `miss` few codes; and the figures.
+    """A steady threshold of a high F1, or that of a promise to `miss` few codes; and the figures.
 
     `scores` and `fused_NK` are what the members and all together say of EMRs unseen.
     """
-    threshold, micro_f1 = best_threshold(fused_NK, targets_NK)
-    promised = {}
+    threshold, promised = steady_threshold(fused_NK, targets_NK), {}
     if miss is not None:
         promise = promised_threshold(fused_NK, targets_NK, miss=miss)
         threshold = promise.threshold
         promised = {"promised_miss": miss, "promise_kept": float(promise.kept)}
         promised["candidates"] = promise.candidates
-        micro_f1 = counts_figures(fused_NK >= threshold, targets_NK)["micro_f1"]
     ticked_NK = fused_NK >= threshold
     true = float((ticked_NK & targets_NK).sum())
     validation = {
-        "micro_f1": micro_f1,
+        "micro_f1": counts_figures(ticked_NK, targets_NK)["micro_f1"],
         "precision": true / max(1.0, float(ticked_NK.sum())),
         "recall": true / max(1.0, float(targets_NK.sum())),
         "threshold": threshold,

@@ -6,7 +6,12 @@ from hypothesis.extra.numpy import arrays
 from sklearn.metrics import f1_score
 
 from label_config.errors import ConfigError, DataError
-from training.thresholds import best_threshold, per_code_thresholds, promised_threshold
+from training.thresholds import (
+    best_threshold,
+    per_code_thresholds,
+    promised_threshold,
+    steady_threshold,
+)
 
 SHAPE = (12, 3)
 PROBS = arrays(float, SHAPE, elements=st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.7, 0.9, 1.0]))
@@ -21,6 +26,31 @@ def test_no_other_threshold_has_a_better_f1(probs: np.ndarray, targets: np.ndarr
         assert f1 == pytest.approx(f1_score(targets.ravel(), (probs >= threshold).ravel()))
         for other in (0.0, 0.05, 0.2, 0.4, 0.6, 0.8, 0.95, 1.01):
             assert f1 >= f1_score(targets.ravel(), (probs >= other).ravel()) - 1e-12
+
+
+def test_few_positives_give_a_threshold_near_half_the_f1_and_many_the_best_one() -> None:
+    rng = np.random.default_rng(0)
+    probs = rng.beta(0.3, 0.6, (20_000, 3))
+    targets = rng.random(probs.shape) < probs  # calibrated: theory and search agree
+    best, f1 = best_threshold(probs, targets)
+    assert best == pytest.approx(f1 / 2, abs=0.03)
+    assert steady_threshold(probs, targets) == pytest.approx(best, abs=0.01)
+    far = [
+        abs(steady_threshold(p, t) - best)
+        for p, t in zip(np.split(probs, 1000), np.split(targets, 1000), strict=True)
+    ]
+    alone = [
+        abs(best_threshold(p, t)[0] - best)
+        for p, t in zip(np.split(probs, 1000), np.split(targets, 1000), strict=True)
+    ]
+    assert np.mean(far) < 0.5 * np.mean(alone)
+    assert steady_threshold(probs, np.zeros_like(targets)) == 0.5
+    assert (
+        steady_threshold(probs[:9], targets[:9], shrinkage=0)
+        == best_threshold(probs[:9], targets[:9])[0]
+    )
+    with pytest.raises(ConfigError, match="shrinkage"):
+        steady_threshold(probs, targets, shrinkage=-1)
 
 
 def test_thresholds_per_code_lie_between_their_own_and_the_global_one() -> None:
