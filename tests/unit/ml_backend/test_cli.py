@@ -13,7 +13,7 @@ import typer
 
 from label_config.files import to_dict
 from label_config.record import EMR
-from ml_backend import cli, table
+from ml_backend import cli
 from ml_backend.commands.experiment import BENCHMARKS, EXPERIMENTS
 from ml_backend.label_studio import ProjectInfo
 from ml_backend.processes import free_port
@@ -21,22 +21,6 @@ from ml_backend.settings import settings
 from ml_backend.workspace import Workspace
 
 Run = Callable[..., tuple[int, str]]
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command as a shell would; return the exit code and everything it printed."""
-    monkeypatch.setattr(table.console, "width", 200)
-
-    def run(*arguments: str) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["clinicoco", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        said = capsys.readouterr()
-        code = stopped.value.code
-        return (code if isinstance(code, int) else 0 if code is None else 1), said.out + said.err
-
-    return run
 
 
 @pytest.fixture

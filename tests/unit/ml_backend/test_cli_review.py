@@ -13,28 +13,11 @@ from label_config.record import EMR, Coding
 from label_config.suggestion import Suggestion, SuggestionSet
 from label_config.task import build_result, build_task
 from label_config.taxonomy import CodeEntry, Taxonomy
-from ml_backend import cli, table
 from ml_backend.dashboard.figures import MEMBERS_FILE
 from ml_backend.workspace import ProjectConfig, Workspace
 
 Run = Callable[..., tuple[int, str]]
 TREE = Taxonomy("small", (CodeEntry(c, c, None, "chapter") for c in ("I10", "E11.9", "J18.9")))
-
-
-@pytest.fixture
-def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run the command as a shell would; return the exit code and everything it printed."""
-    monkeypatch.setattr(table.console, "width", 200)
-
-    def run(*arguments: object) -> tuple[int, str]:
-        monkeypatch.setattr("sys.argv", ["clinicoco", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stopped:
-            cli.main()
-        said = capsys.readouterr()
-        code = stopped.value.code
-        return (code if isinstance(code, int) else 0 if code is None else 1), said.out + said.err
-
-    return run
 
 
 @pytest.fixture
