@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
-from torch_geometric.nn import GatedGraphConv
+from torch.nn.functional import embedding_bag, linear
 
 from label_config.errors import ConfigError
 from training.graph import GraphBatch
 from training.losses import unit
+from training.word_graph import WordGraph
 
 Attend = Literal["graph", "words", "both"]
 
@@ -76,40 +76,6 @@ class Extracted:
     prototypes_KH: Tensor | None = None
 
 
-class WordGraph(GatedGraphConv):  # type: ignore[misc]
-    """Eq. 2 on links that go both ways."""
-
-    def forward(self, x: Tensor, adjacency: Tensor) -> Tensor:
-        """Pass messages along the symmetric (V, V) adjacency, shape (V, H)."""
-        rnn = self.rnn
-        for weight_HH in self.weight:
-            # A (x W) U = (A x) (W U): the two small matrices first, one large product less
-            from_message = rnn.weight_ih @ weight_HH.T
-            around_VH = NeighbourSum.apply(x, adjacency)  # type: ignore[no-untyped-call]
-            x = torch.gru_cell(around_VH, x, from_message, rnn.weight_hh, rnn.bias_ih, rnn.bias_hh)
-        return x
-
-
-class NeighbourSum(torch.autograd.Function):
-    """Each node's sum over its neighbours, in float32 under mixed precision too.
-
-    The adjacency is its own transpose, so the gradient is the same sum: nothing to transpose.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, adjacency: Tensor) -> Tensor:
-        """Sum (V, H) over the neighbours."""
-        ctx.adjacency, ctx.dtype = adjacency, x.dtype
-        with torch.autocast(x.device.type, enabled=False):
-            return adjacency @ x.float()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        """Give every neighbour its share."""
-        with torch.autocast(gradient.device.type, enabled=False):
-            return (ctx.adjacency @ gradient.float()).to(ctx.dtype), None
-
-
 class Extractor(nn.Module):
     """Eq. 2-3 and the per-code attention."""
 
@@ -150,10 +116,10 @@ class Extractor(nn.Module):
         own_VH = torch.tanh(projected_VH)
         h_VH = own_VH
         if self.graph is not None:
-            linked_VH = self.graph(own_VH, batch.adjacency())
+            linked_VH = self.graph(own_VH, batch.neighbours())
             h_VH = linked_VH if self.share_H is None else own_VH + self.share_H * linked_VH
         h_VH = self._gated(h_VH)
-        readout_BH = gated_readout(*batch.padded(h_VH.float()))
+        readout_BH = gated_readout(h_VH.float(), batch.sizes_B)
         read_VH = self._gated(own_VH) if self.config.attend == "words" else h_VH
         logits_BK, attention_BKS = self.attend(self.dropout(read_VH), of_states, batch)
         summary_BH = self.summarise(batch.cls_BD).float()
@@ -186,11 +152,15 @@ def together(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     return tuple(torch.split(made_VX, widths, dim=-1))
 
 
-def gated_readout(h_BSH: Tensor, mask_BS: Tensor) -> Tensor:
-    """Eq. 3: the mean plus the maximum over a record's gated nodes, shape (B, H)."""
-    padding_BS1 = ~mask_BS[..., None]
-    mean_BH = h_BSH.masked_fill(padding_BS1, 0.0).sum(1) / mask_BS.sum(1, keepdim=True)
-    max_BH = h_BSH.masked_fill(padding_BS1, -torch.inf).amax(1)
+def gated_readout(h_VH: Tensor, sizes_B: Tensor) -> Tensor:
+    """Eq. 3: the mean plus the maximum over each record's gated nodes, shape (B, H)."""
+    starts = torch.cat([sizes_B.new_zeros(1), sizes_B.cumsum(0)])
+    every_V = torch.arange(len(h_VH), device=h_VH.device)
+    # a record is a bag of its own nodes: no padding
+    mean_BH, max_BH = (
+        embedding_bag(every_V, h_VH, starts, mode=mode, include_last_offset=True)
+        for mode in ("mean", "max")
+    )
     return mean_BH + max_BH
 
 
@@ -227,6 +197,10 @@ class CodeAttention(nn.Module):
             keys_VA, values_VA = keys_VA + of_states[0], values_VA + of_states[1]
         keys_BSA, mask_BS = batch.padded(torch.tanh(keys_VA))
         values_BSA, _ = batch.padded(values_VA)
+        return self.weigh(keys_BSA, values_BSA, mask_BS)
+
+    def weigh(self, keys_BSA: Tensor, values_BSA: Tensor, mask_BS: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (B, K) and the attention (B, K, S) of keys and values laid out by record."""
         scores_BKS = (self.query_KA @ keys_BSA.transpose(1, 2)).float()
         attention_BKS = scores_BKS.masked_fill(~mask_BS[:, None], -torch.inf).softmax(-1)
         codes_BKA = (attention_BKS @ values_BSA).float()

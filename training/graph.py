@@ -6,7 +6,6 @@ S the nodes of the longest record.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.word_graph import Neighbours
 from training.words import RecordFeatures
 
 
@@ -44,20 +44,11 @@ class GraphBatch:
     cls_BD: Tensor
     mean_BD: Tensor
 
-    def adjacency(self) -> Tensor:
-        """The (V, V) adjacency as a sparse CSR matrix: half the time of gathering by edge."""
-        n_nodes = len(self.nodes_VD)
-        rows = torch.bincount(self.edges_2E[0], minlength=n_nodes)
-        starts = torch.cat([rows.new_zeros(1), rows.cumsum(0)]).int()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            return torch.sparse_csr_tensor(
-                starts,
-                self.edges_2E[1].int(),
-                self.weights_E,
-                (n_nodes, n_nodes),
-                check_invariants=False,
-            )
+    def neighbours(self) -> Neighbours:
+        """Who is linked to whom, by rows."""
+        rows = torch.bincount(self.edges_2E[0], minlength=len(self.nodes_VD))
+        starts = torch.cat([rows.new_zeros(1), rows.cumsum(0)])
+        return Neighbours(starts.int(), self.edges_2E[1].int(), self.weights_E)
 
     def padded(self, values_VH: Tensor) -> tuple[Tensor, Tensor]:
         """Lay nodes out as (B, S, H), zeros behind each record, with the mask (B, S)."""

@@ -227,11 +227,9 @@ def _epoch_seconds(
 def _adjacency_bytes(graphs: list[RecordGraph]) -> dict[str, int]:
     """Of a minibatch's adjacency: ours as stored, and padded to (B, S, S) float32."""
     batch = pack(graphs)
-    matrix = batch.adjacency()
-    parts = (matrix.crow_indices(), matrix.col_indices(), matrix.values())
     longest = int(batch.sizes_B.max())
     return {
-        "sparse": sum(part.numel() * part.element_size() for part in parts),
+        "sparse": batch.neighbours().n_bytes,
         "dense": 4 * len(graphs) * longest**2,
     }
 
