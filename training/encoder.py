@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -24,6 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from label_config.errors import CheckpointError, ConfigError
 from training.back_end import BackEnd, OpenVinoRuns, Runs, TorchRuns
+from training.windows import OVERLAP, minibatches_by_length, windows
 
 if TYPE_CHECKING:
     from training.words import RecordFeatures
@@ -38,9 +39,6 @@ HUB_FILES = ["*.json", "vocab.txt", "*.model", WEIGHTS]
 
 MAX_EMBED_TOKENS = 256
 """What the sentence-transformers recipe reads of a text."""
-WINDOW_OVERLAP = 128
-"""Tokens that two neighbouring windows share; each token's state comes from the window in which
-it stands further from the edge."""
 TOKENS_PER_MINIBATCH = 8_192
 
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -115,7 +113,7 @@ class Encoder:
     @property
     def fingerprint(self) -> str:
         """SHA-256 of all that its features depend on: weights, back end, precision, windows."""
-        parts = (self.checksum, self._computed, self.window, WINDOW_OVERLAP)
+        parts = (self.checksum, self._computed, self.window, OVERLAP)
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
 
     @classmethod
@@ -193,10 +191,10 @@ class Encoder:
             return_attention_mask=False,
             verbose=False,
         )
-        windows = [
+        parts = [
             (row, window)
             for row, ids in enumerate(encoded["input_ids"])
-            for window in _windows(len(ids), self.window)
+            for window in windows(len(ids), self.window)
         ]
         results = [
             TokenStates(
@@ -207,10 +205,10 @@ class Encoder:
             )
             for ids, offsets in zip(encoded["input_ids"], encoded["offset_mapping"], strict=True)
         ]
-        n_windows = np.bincount([row for row, _ in windows], minlength=len(texts))
-        lengths = [window.end - window.start + 2 for _, window in windows]
+        n_windows = np.bincount([row for row, _ in parts], minlength=len(texts))
+        lengths = [window.end - window.start + 2 for _, window in parts]
         for members in minibatches_by_length(lengths, TOKENS_PER_MINIBATCH):
-            batch = [windows[m] for m in members]
+            batch = [parts[m] for m in members]
             ids = [self._with_special(encoded["input_ids"][r][w.start : w.end]) for r, w in batch]
             states_BTD = self._forward(ids)[0].cpu().numpy()
             for (row, window), states_TD in zip(batch, states_BTD, strict=True):
@@ -286,41 +284,6 @@ def find_encoder(name_or_folder: str) -> Path:
         except Exception as error:  # every kind of network trouble
             tried.append(f"the hub ({type(error).__name__})")
     raise ConfigError(f"no encoder {name_or_folder!r}; tried {'; '.join(tried)}")
-
-
-def minibatches_by_length(
-    lengths: Sequence[int], tokens_per_minibatch: int
-) -> Iterator[NDArray[np.int64]]:
-    """Yield row numbers in minibatches of like length, the longest first, within a token budget."""
-    order = np.argsort(-np.asarray(lengths, np.int64), kind="stable")
-    start = 0
-    while start < len(order):
-        longest = max(1, lengths[order[start]])
-        end = start + max(1, tokens_per_minibatch // longest)
-        yield order[start:end]
-        start = end
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """Tokens [start, end) go through the encoder together; those of [keep_from, keep_to) count."""
-
-    start: int
-    end: int
-    keep_from: int
-    keep_to: int
-
-
-def _windows(n_tokens: int, size: int) -> Iterator[_Window]:
-    overlap = min(WINDOW_OVERLAP, size // 4)
-    start, keep_from = 0, 0
-    while True:
-        end = min(start + size, n_tokens)
-        keep_to = n_tokens if end == n_tokens else end - overlap // 2
-        yield _Window(start, end, keep_from, keep_to)
-        if end == n_tokens:
-            return
-        start, keep_from = end - overlap, keep_to
 
 
 def has_bfloat16(device: torch.device) -> bool:

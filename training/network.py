@@ -20,11 +20,12 @@ from label_config.record import EMR, Coding, EvidenceSpan
 from label_config.suggestion import SimilarCase
 from training.checkpoint import load_tensors, open_checkpoint, save_checkpoint, save_tensors
 from training.datastore import NEIGHBOURS, Datastore
-from training.encoder import Encoder, Progress, minibatches_by_length
+from training.encoder import Encoder, Progress
 from training.evidence import evidence_spans
 from training.extractor import Extracted, Extractor, ExtractorConfig
 from training.features import FeatureStore
 from training.graph import GraphBatch, RecordGraph, build_graph, pack
+from training.windows import minibatches_by_length
 from training.words import RecordFeatures
 
 KIND = "network"

@@ -17,9 +17,9 @@ from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from label_config.errors import ConfigError, DataError
-from training.encoder import minibatches_by_length
 from training.rival_batch import CodeFacts, word_batch
 from training.rival_models import RIVALS, Rival, RivalConfig
+from training.windows import minibatches_by_length
 from training.words import RecordFeatures
 
 Floats = NDArray[np.floating[Any]]

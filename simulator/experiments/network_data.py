@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Literal
 
 import numpy as np
@@ -72,6 +76,20 @@ class Ward:
 def targets(codings: Sequence[Coding], codes: Sequence[str]) -> NDArray[np.bool_]:
     """Which code each coding has, shape (N, K)."""
     return np.array([[code in c.codes for code in codes] for c in codings], dtype=bool)
+
+
+@contextmanager
+def feature_cache() -> Iterator[Path]:
+    """The folder of the feature cache: CLINICOCO_FEATURE_CACHE, which is kept, or one for now.
+
+    Experiments that draw the same EMRs then encode them once.
+    """
+    kept = os.environ.get("CLINICOCO_FEATURE_CACHE")
+    if kept:
+        yield Path(kept)
+        return
+    with TemporaryDirectory(prefix="clinicoco-") as folder:
+        yield Path(folder)
 
 
 def load_encoder() -> Encoder:

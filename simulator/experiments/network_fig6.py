@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from label_config.files import data_hash
 from label_config.measured import Measured, Progress
-from simulator.experiments.network_data import NOISE, Site, load_encoder, pool
-from simulator.experiments.network_trial import Setting, judge, paired_goal, train
+from simulator.experiments.network_data import NOISE, Site, feature_cache, load_encoder, pool
+from simulator.experiments.network_trial import QUICK_SEEDS, Setting, judge, paired_goal, train
 from simulator.quality import PRESETS, NoiseRates
 from training.stages import StagesConfig
 
@@ -43,10 +42,10 @@ def run(
     """Train on the same EMRs with more or fewer clean codes, and with more or less noise.
 
     The text of an EMR is the same at every noise: only its diagnosis names are spoilt. The EMRs of
-    a smaller effort are among those of a larger one. --quick takes one seed and four cases: 30 or
-    90 clean ones of 200 EMRs, 15 % or 45 % noise, 140 unseen EMRs. `data` is not used.
+    a smaller effort are among those of a larger one. --quick takes three seeds and four cases: 30
+    or 90 clean ones of 200 EMRs, 15 % or 45 % noise, 140 unseen EMRs. `data` is not used.
     """
-    seeds = tuple(seeds)[:1] if quick else tuple(seeds)
+    seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
     grid, encoder = QUICK if quick else FULL, load_encoder()
     config = StagesConfig.quick() if quick else StagesConfig.best()
     rows: list[dict[str, Any]] = []
@@ -54,14 +53,14 @@ def run(
     total = len(seeds) * len(grid.noise) * len(grid.efforts)
     for seed in seeds:
         order = np.random.default_rng(seed).permutation(grid.pool)
-        with TemporaryDirectory(prefix="clinicoco-") as cache:
+        with feature_cache() as cache:
             for rate in grid.noise:
                 site = Site(rates=spoilt(rate))
                 drawn = pool(grid.pool, grid.unseen, encoder, seed=seed, site=site)
                 hashes.append(data_hash([*drawn.emrs, *drawn.unseen]))
                 for effort in grid.efforts:
                     ward = drawn.ward(np.sort(order[:effort]))
-                    network = train(ward, Setting(config, raw=False), encoder, Path(cache), seed)
+                    network = train(ward, Setting(config, raw=False), encoder, cache, seed)
                     case = {"noise": rate, "clean": effort, "seed": seed}
                     rows.append(case | judge(network, ward))
                     if progress is not None:

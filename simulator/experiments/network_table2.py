@@ -26,8 +26,9 @@ def run(
 
     The paper has micro-F1 fall by 0.134 without noisy EMRs and by 0.012 without raw ones. The
     published extractors learn from the same noisy and clean EMRs by the same features. --quick
-    takes the preset `quick`, one seed and one hospital with 50 codes: 80 raw, 160 noisy, 80 clean
-    and 130 unseen EMRs; else `best`, and the paper's own settings beside it. `data` is not used.
+    takes the preset `quick`, three seeds and one hospital with 50 codes: 200 raw, 400 noisy, 100
+    clean and 200 unseen EMRs; else `best`, and the paper's own settings beside it. `data` is not
+    used.
     """
     contestants = ablations(StagesConfig.quick() if quick else StagesConfig.best())
     contestants |= rival_names()

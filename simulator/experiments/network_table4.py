@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import numpy as np
@@ -16,8 +15,8 @@ from label_config.files import data_hash
 from label_config.measured import Measured, Progress
 from label_config.record import Coding
 from sampler import CoverageSampler
-from simulator.experiments.network_data import Pool, load_encoder, pool, targets
-from simulator.experiments.network_trial import VALIDATION, Setting, paired_goal, train
+from simulator.experiments.network_data import Pool, feature_cache, load_encoder, pool, targets
+from simulator.experiments.network_trial import QUICK_SEEDS, VALIDATION, Setting, paired_goal, train
 from training.evaluate import counts_figures
 from training.stages import StagesConfig
 from training.thresholds import best_threshold
@@ -56,9 +55,9 @@ def run(
 
     A row is a chapter: `clean` its codes' clean EMRs under that policy, F1 over its codes on the
     unseen EMRs, with one threshold for all codes set on a part of them that is not judged. --quick
-    takes one seed: 260 EMRs, of which 70 are annotated, and 180 unseen ones. `data` is not used.
+    takes three seeds: 260 EMRs, of which 70 are annotated, and 180 unseen ones. `data` is not used.
     """
-    seeds = tuple(seeds)[:1] if quick else tuple(seeds)
+    seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
     size, encoder = QUICK if quick else FULL, load_encoder()
     config = StagesConfig.quick() if quick else StagesConfig.best()
     rows: list[dict[str, Any]] = []
@@ -66,10 +65,10 @@ def run(
     for number, seed in enumerate(seeds):
         drawn = pool(size.pool, size.unseen, encoder, seed=seed)
         hashes.append(data_hash([*drawn.emrs, *drawn.unseen]))
-        with TemporaryDirectory(prefix="clinicoco-") as cache:
+        with feature_cache() as cache:
             for turn, policy in enumerate(POLICIES, 1):
                 ward = drawn.ward(choose(policy, drawn, size, seed=seed))
-                network = train(ward, Setting(config, raw=False), encoder, Path(cache), seed)
+                network = train(ward, Setting(config, raw=False), encoder, cache, seed)
                 probs_NK = network.read(ward.unseen)[0]
                 clean_K = targets(ward.clean_codings, ward.codes).sum(0)
                 for row in by_chapter(probs_NK, drawn, clean_K):

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from label_config.measured import Measured, Progress
-from simulator.experiments.network_data import HPH, Site, Ward, load_encoder, targets, ward
-from simulator.experiments.network_trial import Setting, paired_goal, train
+from simulator.experiments.network_data import (
+    HPH,
+    Site,
+    Ward,
+    feature_cache,
+    load_encoder,
+    targets,
+    ward,
+)
+from simulator.experiments.network_trial import QUICK_SEEDS, Setting, paired_goal, train
 from training.encoder import Encoder
 from training.evaluate import evaluate
 from training.network import Network
@@ -48,9 +55,9 @@ def run(
     """Train at every place, judge at every place; `change` is against the one trained there.
 
     A threshold comes from the place of training: elsewhere nobody has annotated anything. --quick
-    takes one seed and 70 noisy, 50 clean and 80 unseen EMRs per place. `data` is not used.
+    takes three seeds and 70 noisy, 50 clean and 80 unseen EMRs per place. `data` is not used.
     """
-    seeds = tuple(seeds)[:1] if quick else tuple(seeds)
+    seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
     encoder = load_encoder()
     config = StagesConfig.quick() if quick else StagesConfig.best()
     rows: list[dict[str, Any]] = []
@@ -62,10 +69,10 @@ def run(
             for name, site in PLACES.items()
         }
         hashes += [one.hash() for one in wards.values()]
-        with TemporaryDirectory(prefix="clinicoco-") as cache:
+        with feature_cache() as cache:
             mine = []
             for turn, (name, own) in enumerate(wards.items(), 1):
-                trained = settled(own, config, encoder, Path(cache), seed)
+                trained = settled(own, config, encoder, cache, seed)
                 mine += [
                     {"trained": name, "judged": place, "seed": seed, **judged(trained, there)}
                     for place, there in wards.items()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,15 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from label_config.measured import Measured, Progress, goal
-from simulator.experiments.network_data import HPH, Site, Ward, load_encoder, targets, ward
+from simulator.experiments.network_data import (
+    HPH,
+    Site,
+    Ward,
+    feature_cache,
+    load_encoder,
+    targets,
+    ward,
+)
 from simulator.experiments.network_distil import with_sparse_codes
 from simulator.experiments.network_rivals import rival_probs
 from training.encoder import Encoder
@@ -25,11 +32,11 @@ from training.stages import StagesConfig, train_network
 from training.thresholds import best_threshold
 
 Floats = NDArray[np.floating[Any]]
-QUICK_SIZES = (80, 160, 80, 130)
+QUICK_SIZES = (200, 400, 100, 200)
 FULL_SIZES = (1_500, 2_500, 400, 900)
 """Raw, noisy, clean and unseen EMRs; of the unseen, VALIDATION set the thresholds."""
 VALIDATION = 0.3
-QUICK_SEEDS = 1
+QUICK_SEEDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +78,9 @@ def compare(
             data = ward(QUICK_SIZES if quick else FULL_SIZES, encoder, seed=seed, site=site)
             hashes.append(data.hash())
             first = None
-            with TemporaryDirectory(prefix="clinicoco-") as cache:
+            with feature_cache() as cache:
                 for name, contestant in contestants.items():
-                    figures = trial(data, contestant, encoder, Path(cache), seed, quick=quick)
+                    figures = trial(data, contestant, encoder, cache, seed, quick=quick)
                     first = figures["micro_f1"] if first is None else first
                     change = round(figures["micro_f1"] - first, 4)
                     about = {"hospital": str(site), "setting": name, "seed": seed}

@@ -9,7 +9,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from label_config.errors import CheckpointError, ConfigError
 from training import encoder as encoder_module
-from training.encoder import DEFAULT_ENCODER, Encoder, find_encoder, minibatches_by_length
+from training.encoder import DEFAULT_ENCODER, Encoder, find_encoder
 from training.words import WORD, record_features
 
 needs_offline_package = pytest.mark.skipif(
@@ -101,15 +101,6 @@ def test_a_record_without_words_has_one_node_of_zeros(tiny_encoder):
     assert features.states_VD.shape == (1, tiny_encoder.feature_dim)
     assert not features.states_VD.any()
     assert np.isfinite(features.cls_D).all()
-
-
-def test_minibatches_hold_like_lengths_within_the_budget_and_every_row_once():
-    lengths = [3, 50, 7, 7, 120, 1, 9]
-    batches = [rows.tolist() for rows in minibatches_by_length(lengths, 60)]
-    assert sorted(row for rows in batches for row in rows) == list(range(7))
-    assert batches[0] == [4]
-    for rows in batches[1:]:
-        assert len(rows) * max(lengths[row] for row in rows) <= 60
 
 
 def test_an_unknown_encoder_names_everything_that_was_tried(monkeypatch):
