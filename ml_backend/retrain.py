@@ -23,6 +23,8 @@ from training.suggest import Suggester, SuggesterConfig
 Progress = Callable[[str, int, int], None]
 """Called with the name of a step, how much of it is done, and how much there is."""
 
+KEPT = ".training-"
+"""What the folder of a training's state is called, before the hash of what it is made from."""
 WORSE_BY = 0.02
 """A new version that validates this much below the live one is kept, but does not serve."""
 
@@ -47,8 +49,9 @@ def train_model(
     """Train a new version on everything the workspace holds; let it serve if it passes.
 
     Without clean EMRs this is the cold start: names, titles and noisy codes. Unless `again`, a
-    version made of the same data and settings is not made twice, only its check is. Waits while
-    another process trains this workspace.
+    version made of the same data and settings is not made twice, only its check is. A training that
+    was killed or cancelled goes on where it stood if nothing has changed since. Waits while another
+    process trains this workspace.
     """
     with locked(workspace.folder / "jobs" / ".running"):
         workspace.reload()
@@ -60,13 +63,16 @@ def train_model(
         config = config or suggester_config(workspace, has_clean=bool(clean))
         made_from = _made_from(workspace, pool, noisy, clean, config)
         known = [v for v in registry.versions() if v.made_from == made_from]
+        keep = _kept(workspace.folder / "jobs", made_from)
         if known and not again:
+            shutil.rmtree(keep, ignore_errors=True)
             return Trained(known[-1], _judge(registry, known[-1]), new=False)
-        model = _train(workspace, noisy, clean, config, progress)
+        model = _train(workspace, noisy, clean, config, keep, progress)
         version = f"v{registry.next_number()}-{data_hash([*noisy, *clean])[:8]}"
         folder = workspace.models_folder / version
         model.save(folder, version=version)
         added = registry.add(folder, version, model.validation, made_from=made_from)
+        shutil.rmtree(keep, ignore_errors=True)
         return Trained(added, _judge(registry, added))
 
 
@@ -75,6 +81,7 @@ def _train(
     noisy: Sequence[Coding],
     clean: Sequence[Coding],
     config: SuggesterConfig,
+    keep: Path,
     progress: Progress,
 ) -> Suggester:
     emrs, encoder = workspace.read_pool(), load_encoder()
@@ -89,6 +96,7 @@ def _train(
         names=names if tuple(names.codes) == workspace.config.codes else None,
         raw=emrs,
         config=config,
+        keep=keep,
         progress=progress,
     )
 
@@ -116,6 +124,15 @@ def _made_from(
     settings = [workspace.config.codes, workspace.config.taxonomy, asdict(config)]
     text = json.dumps([pool, codings, settings, release("clinicoco")], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _kept(jobs: Path, made_from: str) -> Path:
+    """Where a training keeps its state while it runs; those of other data or settings go."""
+    mine = jobs / f"{KEPT}{made_from}"
+    for left in jobs.glob(f"{KEPT}*"):
+        if left != mine:
+            shutil.rmtree(left, ignore_errors=True)
+    return mine
 
 
 def _sweep(models: Path) -> None:

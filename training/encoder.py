@@ -27,6 +27,7 @@ from training.back_end import BackEnd, OpenVinoRuns, Runs, TorchRuns
 from training.windows import OVERLAP, minibatches_by_length, windows
 
 if TYPE_CHECKING:
+    from training.adapter import Adapter
     from training.words import RecordFeatures
 
 DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
@@ -78,17 +79,20 @@ class Encoder:
         device: str = "cpu",
         precision: Precision = "auto",
         back_end: BackEnd = "torch",
+        adapter: Adapter | None = None,
     ) -> None:
         """Wrap a loaded float32 model and its fast tokenizer (offsets are needed).
 
-        `precision` "auto" takes bfloat16 where the processor multiplies it natively. Raises
-        ConfigError for a `back_end` that is not installed or cannot use the device.
+        `precision` "auto" takes bfloat16 where the processor multiplies it natively. `adapter` is
+        what its weights were fine-tuned by, if they were. Raises ConfigError for a `back_end` that
+        is not installed or cannot use the device.
         """
         if not tokenizer.is_fast:
             raise ConfigError(f"encoder {name} needs a fast tokenizer (tokenizer.json), got a slow")
         self.name = name
         self.checksum = checksum
         self.device = torch.device(device)
+        self.precision, self.back_end, self.adapter = precision, back_end, adapter
         fast = precision == "auto" and has_bfloat16(self.device)
         bfloat16 = fast or precision == "bfloat16"
         # RoBERTa-like models keep the first position ids for padding: stay below both limits
@@ -130,28 +134,7 @@ class Encoder:
         Raises ConfigError where nothing is found, naming what was tried, and CheckpointError for
         weights that are damaged or not the ones that the name stands for.
         """
-        folder = find_encoder(name_or_folder)
-        weights = folder / WEIGHTS
-        if not weights.is_file():
-            raise CheckpointError(f"encoder folder {folder} needs {WEIGHTS}, which is missing")
-        checksum = _sha256(weights, weights.stat().st_size, weights.stat().st_mtime_ns)
-        if checksum != KNOWN_WEIGHTS.get(name_or_folder, checksum):
-            raise CheckpointError(
-                f"{weights} is not {name_or_folder}: its SHA-256 should be "
-                f"{KNOWN_WEIGHTS[name_or_folder][:12]}..., got {checksum[:12]}..."
-            )
-        try:
-            disable_progress_bar()  # type: ignore[no-untyped-call]
-            model = AutoModel.from_pretrained(
-                folder,
-                use_safetensors=True,
-                local_files_only=True,
-                attn_implementation="sdpa",
-                dtype=torch.float32,
-            )
-            tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except Exception as error:  # transformers raises many kinds for a damaged folder
-            raise CheckpointError(f"cannot load the encoder in {folder}: {error}") from error
+        model, tokenizer, checksum = read_model(name_or_folder)
         return cls(
             model,
             tokenizer,
@@ -232,6 +215,19 @@ class Encoder:
 
         return record_features(self, [{"text": text}])[0]
 
+    def windows_of(self, ids: list[int]) -> list[tuple[list[int], slice]]:
+        """Cut a text's tokens as `token_states` does.
+
+        Each window is its token ids, special ones included, and those of them that count.
+        """
+        return [
+            (
+                self._with_special(ids[window.start : window.end]),
+                slice(1 + window.keep_from - window.start, 1 + window.keep_to - window.start),
+            )
+            for window in windows(len(ids), self.window)
+        ]
+
     def _with_special(self, ids: list[int]) -> list[int]:
         tokenizer = self.tokenizer
         first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else ids[0]
@@ -249,6 +245,36 @@ class Encoder:
         mask = torch.from_numpy(mask_BT).to(self.device)
         inputs = torch.from_numpy(ids_BT).to(self.device)
         return self._run(inputs, mask).float(), mask.float()
+
+
+def read_model(name_or_folder: str) -> tuple[Any, Any, str]:
+    """Find an encoder; return its float32 model, its tokenizer and the SHA-256 of its weights.
+
+    Raises ConfigError and CheckpointError as `Encoder.load` does.
+    """
+    folder = find_encoder(name_or_folder)
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(f"encoder folder {folder} needs {WEIGHTS}, which is missing")
+    checksum = _sha256(weights, weights.stat().st_size, weights.stat().st_mtime_ns)
+    if checksum != KNOWN_WEIGHTS.get(name_or_folder, checksum):
+        raise CheckpointError(
+            f"{weights} is not {name_or_folder}: its SHA-256 should be "
+            f"{KNOWN_WEIGHTS[name_or_folder][:12]}..., got {checksum[:12]}..."
+        )
+    try:
+        disable_progress_bar()  # type: ignore[no-untyped-call]
+        model = AutoModel.from_pretrained(
+            folder,
+            use_safetensors=True,
+            local_files_only=True,
+            attn_implementation="sdpa",
+            dtype=torch.float32,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # transformers raises many kinds for a damaged folder
+        raise CheckpointError(f"cannot load the encoder in {folder}: {error}") from error
+    return model, tokenizer, checksum
 
 
 def find_encoder(name_or_folder: str) -> Path:

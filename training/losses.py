@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Overlap = Literal["count", "jaccard"]
+CodesLoss = Literal["bce", "asymmetric", "hill"]
 
 _TINY = 1e-6
 
@@ -78,12 +79,55 @@ def overlap_weights(targets_BK: Tensor, *, kind: Overlap = "count") -> Tensor:
     return shared_BB / shared_BB.sum(1, keepdim=True).clamp_min(_TINY)
 
 
-def code_loss(logits_BK: Tensor, targets_BK: Tensor, weights_BK: Tensor | None = None) -> Tensor:
-    """Eq. 9: binary cross-entropy, the mean over EMRs and codes.
+def code_loss(
+    logits_BK: Tensor,
+    targets_BK: Tensor,
+    weights_BK: Tensor | None = None,
+    *,
+    kind: CodesLoss = "bce",
+) -> Tensor:
+    """Eq. 9: binary cross-entropy, the mean over EMRs and codes; or a loss that forgives gaps.
 
+    `targets_BK` lie in 0 to 1; one in between counts that much as given and the rest as not given.
     `weights_BK` (0 and up) says how much each cell counts: a doubtful noisy code less.
     """
-    return functional.binary_cross_entropy_with_logits(logits_BK, targets_BK, weight=weights_BK)
+    if kind == "bce":
+        return functional.binary_cross_entropy_with_logits(logits_BK, targets_BK, weight=weights_BK)
+    given_BK, absent_BK = asymmetric(logits_BK) if kind == "asymmetric" else hill(logits_BK)
+    cells_BK = targets_BK * given_BK + (1.0 - targets_BK) * absent_BK
+    return (cells_BK if weights_BK is None else weights_BK * cells_BK).mean()
+
+
+def asymmetric(
+    logits_BK: Tensor, *, gamma_given: float = 0.0, gamma_absent: float = 4.0, margin: float = 0.05
+) -> tuple[Tensor, Tensor]:
+    """Asymmetric loss (Ridnik et al. 2021): what each cell costs if given, if absent.
+
+    -(1 - p)^gamma_given log p and -q^gamma_absent log(1 - q), with q = max(p - margin, 0): absent
+    codes that are improbable cost next to nothing. The defaults are the authors'.
+    """
+    absent_BK = functional.logsigmoid(-logits_BK)
+    given_BK = -(gamma_given * absent_BK).exp() * functional.logsigmoid(logits_BK)
+    # log(1 - p + margin) at most 0: as a sum of exponentials it stays finite where p rounds to 1
+    log_margin = absent_BK.new_tensor(margin).log()
+    log_rest_BK = torch.logaddexp(absent_BK, log_margin).clamp_max(0.0)
+    # a power below 1 has no derivative at 0, where the logarithm is 0 anyway
+    shifted_BK = (logits_BK.sigmoid() - margin).clamp_min(_TINY)
+    return given_BK, -(shifted_BK**gamma_absent) * log_rest_BK
+
+
+def hill(
+    logits_BK: Tensor, *, peak: float = 1.5, gamma: float = 2.0, margin: float = 1.0
+) -> tuple[Tensor, Tensor]:
+    """Hill loss (Zhang et al. 2021): what each cell costs if given, if absent.
+
+    (peak - p) p^2 for an absent code: with a peak of 1.5 its slope is 0 again at p = 1, since a
+    code that is absent against all evidence was probably forgotten. For a given code the focal
+    margin loss -(1 - p')^gamma log p', p' = sigmoid(logit - margin). The defaults are the authors'.
+    """
+    probs_BK, lowered_BK = logits_BK.sigmoid(), logits_BK - margin
+    doubt_BK = (gamma * functional.logsigmoid(-lowered_BK)).exp()
+    return -doubt_BK * functional.logsigmoid(lowered_BK), (peak - probs_BK) * probs_BK**2
 
 
 def evidence_loss(attention_BKS: Tensor, marked_P3: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from torch import Tensor
 from label_config.errors import CheckpointError, ConfigError, UnknownCode
 from label_config.record import EMR, Coding, EvidenceSpan
 from label_config.suggestion import SimilarCase
+from training.adapter import Adapter
 from training.checkpoint import load_tensors, open_checkpoint, save_checkpoint, save_tensors
 from training.datastore import NEIGHBOURS, Datastore
 from training.encoder import Encoder, Progress
@@ -155,15 +156,22 @@ class Network:
         def write(to: Path) -> None:
             save_tensors(to / "model.safetensors", self.extractor.state_dict())
             self.datastore.save(to / "datastore")
+            if self.encoder.adapter is not None:
+                self.encoder.adapter.save(to / "adapter")
 
         save_checkpoint(folder, kind=KIND, config=config, write=write)
 
     @classmethod
     def load(cls, folder: Path, encoder: Encoder) -> Network:
-        """Read a model folder. Raises CheckpointError if it is damaged or wants another encoder."""
+        """Read a model folder; with an adapter in it, `encoder` is the plain one.
+
+        Raises CheckpointError if it is damaged or wants another encoder.
+        """
         config = open_checkpoint(folder, kind=KIND)
         try:
             wanted = config["encoder"]
+            if (folder / "adapter").exists() and wanted["checksum"] != encoder.checksum:
+                encoder = Adapter.load(folder / "adapter").apply(encoder)
             if wanted["checksum"] != encoder.checksum:
                 raise CheckpointError(
                     f"{folder} was trained on encoder {wanted['name']} "

@@ -20,16 +20,21 @@ def raw_objective(said: Extracted, config: RawConfig) -> Tensor:
 def noisy_objective(
     said: Extracted, targets_BK: Tensor, weights_BK: Tensor, config: NoisyConfig
 ) -> Tensor:
-    """Eq. 5-8 on the noisy codes, with `config.codes` of the binary cross-entropy."""
+    """Eq. 5-8 on the noisy codes, with `config.codes` of the loss over codes.
+
+    Targets may be probabilities; EMRs share the codes that are more probable than not.
+    """
     loss = config.contrastive * label_contrastive(
         said.z_BH,
-        targets_BK,
+        (targets_BK >= 0.5).to(targets_BK),
         tau=config.tau,
         overlap=config.overlap,
         prototypes_KD=said.prototypes_KH,
     )
     if config.codes:
-        loss = loss + config.codes * code_loss(said.logits_BK, targets_BK, weights_BK)
+        loss = loss + config.codes * code_loss(
+            said.logits_BK, targets_BK, weights_BK, kind=config.codes_loss
+        )
     return loss
 
 
@@ -38,7 +43,7 @@ def clean_objective(
 ) -> Tensor:
     """Eq. 10: theta * eq. 9 + gamma * eq. 5-8 + delta * eq. 4, and the coders' evidence."""
     loss = (
-        config.theta * code_loss(said.logits_BK, targets_BK)
+        config.theta * code_loss(said.logits_BK, targets_BK, kind=config.codes_loss)
         + config.gamma
         * label_contrastive(
             said.z_BH,

@@ -9,9 +9,10 @@ import dataclasses
 from dataclasses import dataclass, field
 
 from label_config.errors import ConfigError
+from training.adapt import AdaptConfig
 from training.encoder import Precision
 from training.extractor import ExtractorConfig
-from training.losses import Overlap
+from training.losses import CodesLoss, Overlap
 from training.network import KnnConfig
 
 
@@ -34,6 +35,11 @@ class NoisyConfig:
     contrastive: float = 1.0
     codes: float = 0.0
     """Weight of binary cross-entropy on the noisy codes; the paper has none."""
+    codes_loss: CodesLoss = "bce"
+    """"asymmetric" and "hill" take its place where noisy codings miss codes."""
+    taught: float = 0.0
+    """Weight of a teacher's probabilities as soft targets, against 1 for a noisy code; needs
+    `codes`. The paper has no teacher."""
     overlap: Overlap = "count"
 
 
@@ -51,6 +57,8 @@ class CleanConfig:
     """Weight of stage 1's loss, kept alive on the clean EMRs."""
     evidence: float = 0.0
     """Weight of attention on the words that coders marked; the paper has none."""
+    codes_loss: CodesLoss = "bce"
+    """For clean codings that miss codes, as in `NoisyConfig`."""
     overlap: Overlap = "count"
 
 
@@ -63,11 +71,16 @@ class StagesConfig:
     noisy: NoisyConfig = field(default_factory=NoisyConfig)
     clean: CleanConfig = field(default_factory=CleanConfig)
     knn: KnnConfig = field(default_factory=KnnConfig)
+    adapt: AdaptConfig | None = None
+    """Fine-tune the encoder's top layers on noisy and clean EMRs first (extra `lora`); the paper
+    keeps it as it is."""
     batch: int = 64
     lr: float = 1e-3
     weight_decay: float = 1e-3
     start_from_names: bool = False
     """Start each code's query from its names (needs `extractor.attend` beyond "graph")."""
+    hierarchy: float = 0.0
+    """Share of the names of the code's category, its other ancestors and its children in that."""
     held_back: float = 0.0
     """Share of the clean EMRs kept from stage 3 to choose the best epoch; 0 trains to the end."""
     precision: Precision = "float32"
@@ -94,6 +107,16 @@ class StagesConfig:
             raise ConfigError(
                 "stages need held_back in 0 to 0.5 and patience >= 1, "
                 f"got {self.held_back} and {self.patience}"
+            )
+        if noisy.taught < 0 or (noisy.taught and not noisy.codes):
+            raise ConfigError(
+                "a teacher needs noisy.taught >= 0, and noisy.codes above 0, "
+                f"got {noisy.taught} and {noisy.codes}"
+            )
+        if not 0.0 <= self.hierarchy <= 1.0 or (self.hierarchy and not self.start_from_names):
+            raise ConfigError(
+                "hierarchy needs a share in 0 to 1, and start_from_names, "
+                f"got {self.hierarchy} and {self.start_from_names}"
             )
         if self.start_from_names and self.extractor.attend == "graph":
             raise ConfigError('start_from_names needs extractor.attend "words" or "both"')

@@ -21,6 +21,7 @@ from label_config.errors import ConfigError, DataError
 from label_config.files import data_hash
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
+from training.adapt import adapt_encoder
 from training.datastore import Datastore
 from training.encoder import Encoder, has_bfloat16
 from training.extractor import Extracted, Extractor
@@ -31,7 +32,14 @@ from training.objectives import clean_objective, noisy_objective, raw_objective
 from training.parallel import Workers
 from training.resume import RunFolder, TrainState
 from training.stage_config import CleanConfig, NoisyConfig, RawConfig, StagesConfig
-from training.stage_data import StageData, name_states, split_held_back, stage_data
+from training.stage_data import (
+    StageData,
+    Taught,
+    name_states,
+    split_held_back,
+    stage_data,
+    with_teacher,
+)
 
 __all__ = [
     "CleanConfig",
@@ -39,6 +47,7 @@ __all__ = [
     "NoisyConfig",
     "RawConfig",
     "StagesConfig",
+    "Taught",
     "train_network",
     "train_stages",
 ]
@@ -73,6 +82,7 @@ def train_network(
     config: StagesConfig | None = None,
     cache: Path | None = None,
     run_folder: Path | None = None,
+    taught: Taught | None = None,
     progress: Progress | None = None,
 ) -> Network:
     """Encode, train the three stages, fill the datastore; a stage without EMRs is left out.
@@ -81,16 +91,37 @@ def train_network(
 
     `cache` is the folder of the feature cache (None keeps features in memory). In `run_folder` the
     run keeps its state and writes its losses; called again after a kill, it goes on from there.
-    Codes outside `codes` are ignored. Raises DataError if EMRs and codings do not belong together,
-    CheckpointError if `run_folder` holds a damaged state or that of another run.
+    With `config.noisy.taught` stage 2 also learns what a teacher says, `taught`, of its own EMRs
+    and others. Codes outside `codes` are ignored. Raises DataError if EMRs and codings do not
+    belong together, CheckpointError if `run_folder` holds a damaged state or that of another run.
     """
     config = config or StagesConfig.best()
     if not codes:
         raise ConfigError("training needs at least one code, got none")
+    if config.noisy.taught and taught is None:
+        raise ConfigError("noisy.taught needs what a teacher says, got none")
+    taught = taught if config.noisy.taught else None
     emrs = [*emrs_raw, *emrs_noisy, *emrs_clean]
+    emrs += [] if taught is None else _others(taught.emrs, emrs)
     if not emrs:
         raise DataError("training needs at least one EMR, got none")
     workers = Workers.of_environment()
+    if config.adapt is not None:
+        plain, adapt = encoder, config.adapt
+        encoder = workers.first_alone(
+            lambda: adapt_encoder(
+                plain,
+                emrs_clean,
+                codings_clean,
+                codes=codes,
+                config=adapt,
+                also=(emrs_noisy, codings_noisy),
+                held_back=config.held_back,
+                seed=config.seed,
+                keep=run_folder and run_folder / "adapter",
+                progress=_named(progress, "fine-tune the encoder"),
+            )
+        )
     features = workers.first_alone(
         lambda: FeatureStore(encoder, cache).features(emrs, progress=_named(progress, "encode"))
     )
@@ -98,18 +129,24 @@ def train_network(
     first_clean = len(emrs_raw) + len(emrs_noisy)
     raw = StageData(graphs[: len(emrs_raw)])
     noisy = stage_data(graphs[len(emrs_raw) : first_clean], emrs_noisy, codings_noisy, codes)
-    clean = stage_data(graphs[first_clean:], emrs_clean, codings_clean, codes)
+    last_clean = first_clean + len(emrs_clean)
+    clean = stage_data(graphs[first_clean:last_clean], emrs_clean, codings_clean, codes)
+    if taught is not None:
+        graph_of = {emr.emr_id: graph for emr, graph in zip(emrs, graphs, strict=True)}
+        noisy = with_teacher(noisy, emrs_noisy, taught, graph_of, weight=config.noisy.taught)
 
     torch.manual_seed(config.seed)
     extractor = Extractor(config.extractor, encoder_dim=encoder.dim, n_codes=len(codes))
     if config.start_from_names:
-        extractor.start_from_names(torch.from_numpy(name_states(encoder, taxonomy, codes)))
+        states_KD = name_states(encoder, taxonomy, codes, hierarchy=config.hierarchy)
+        extractor.start_from_names(torch.from_numpy(states_KD))
     provenance: dict[str, Any] = {
         "settings": dataclasses.asdict(config),
         "data": {
             "raw": data_hash(emrs_raw),
             "noisy": [data_hash(emrs_noisy), data_hash(codings_noisy)],
             "clean": [data_hash(emrs_clean), data_hash(codings_clean)],
+            "taught": taught.hash() if taught else None,
         },
     }
     run = {
@@ -257,6 +294,11 @@ def held_back_score(extractor: Extractor, data: StageData) -> float:
 
 def _optimiser(extractor: Extractor, config: StagesConfig) -> torch.optim.Optimizer:
     return torch.optim.Adam(extractor.parameters(), lr=config.lr, weight_decay=config.weight_decay)
+
+
+def _others(emrs: Sequence[EMR], known: Sequence[EMR]) -> list[EMR]:
+    ids = {emr.emr_id for emr in known}
+    return [emr for emr in emrs if emr.emr_id not in ids]
 
 
 def _named(progress: Progress | None, what: str) -> Callable[[int, int], None] | None:

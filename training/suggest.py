@@ -139,14 +139,17 @@ class Suggester:
         synonyms: Mapping[str, Iterable[str]] | None = None,
         names: NameMapper | None = None,
         number: int = 1,
+        keep: Path | None = None,
         progress: Any = None,
     ) -> Suggester:
         """Train every member on `emrs` and their noisy and clean codings, matched by emr_id.
 
         `raw` are EMRs read by the network's first stage, which needs no codings; `synonyms` maps a
         code to further names; `names` is a mapper fitted before, which saves its time. `number`
-        becomes part of the version. Codes outside `codes` are ignored, as are codings marked
-        "bad". Raises ConfigError without EMRs or codes.
+        becomes part of the version. In the folder `keep` the network's training keeps its state
+        and its features, no text: called again after a kill with the same data and settings, it
+        goes on from there. Codes outside `codes` are ignored, as are codings marked "bad". Raises
+        ConfigError without EMRs or codes.
         """
         from training.build import build  # the whole of training; serving does without
 
@@ -162,6 +165,7 @@ class Suggester:
             synonyms=synonyms,
             names=names,
             number=number,
+            keep=keep,
             progress=progress,
         )
 

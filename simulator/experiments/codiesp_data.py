@@ -23,8 +23,9 @@ def read_cases(folder: Path, language: Language) -> tuple[list[EMR], list[Coding
     path = folder / f"codiesp_{language}_traindev.jsonl"
     emrs, codings = [], []
     try:
-        for line in path.read_text("utf-8").splitlines():
-            case = json.loads(line)
+        with path.open(encoding="utf-8") as lines:  # a text may hold other ends of lines
+            cases = [json.loads(line) for line in lines]
+        for case in cases:
             emr = EMR(case["id"], {SECTION: case["text"]})
             codes = tuple(dict.fromkeys(case["codes"]))
             emrs.append(emr)

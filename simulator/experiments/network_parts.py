@@ -20,8 +20,8 @@ def run(
 ) -> Measured:
     """The whole network, then with one part left out or as the paper has it, or one more teacher.
 
-    Stage 1 is left out: no part of the extractor that is compared here needs it. `data` is not
-    used.
+    Stage 1 is left out: no part of the extractor that is compared here needs it; of raw EMRs only
+    the sparse model speaks, where it teaches. `data` is not used.
     """
     settings = parts(StagesConfig.quick() if quick else StagesConfig.best())
     return compare(settings, quick=quick, seeds=seeds, progress=progress)
@@ -36,7 +36,8 @@ def parts(config: StagesConfig) -> dict[str, Setting]:
     def shaped(**changed: Any) -> Setting:
         extractor = replace(config.extractor, **changed)
         named = config.start_from_names and extractor.attend != "graph"
-        return without(extractor=extractor, start_from_names=named)
+        share = config.hierarchy if named else 0.0
+        return without(extractor=extractor, start_from_names=named, hierarchy=share)
 
     return {
         "whole": without(),
@@ -45,10 +46,10 @@ def parts(config: StagesConfig) -> dict[str, Setting]:
         "labels read both": shaped(attend="both"),
         "graph without residual": shaped(residual=False, normalise_edges=False),
         "no static embeddings": shaped(static=False),
-        "queries from nothing": without(start_from_names=False),
+        "queries from nothing": without(start_from_names=False, hierarchy=0.0),
         "no evidence": without(clean=replace(config.clean, evidence=0.0)),
         "no contrast": without(
             noisy=replace(config.noisy, contrastive=0.0), clean=replace(config.clean, gamma=0.0)
         ),
-        "taught by the sparse model": Setting(config, raw=False, taught=True),
+        "taught by the sparse model": without(noisy=replace(config.noisy, taught=1.0)),
     }

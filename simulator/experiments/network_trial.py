@@ -21,7 +21,7 @@ from simulator.experiments.network_data import (
     targets,
     ward,
 )
-from simulator.experiments.network_distil import with_sparse_codes
+from simulator.experiments.network_distil import taught_by_sparse
 from simulator.experiments.network_rivals import rival_probs
 from training.encoder import Encoder
 from training.evaluate import evaluate
@@ -48,8 +48,6 @@ class Setting:
     """Whether stage 1 is run."""
     noisy: bool = True
     """Whether stage 2 is run."""
-    taught: bool = False
-    """Whether the sparse model codes the raw EMRs and stage 2 learns from these, too."""
 
 
 Contestant = Setting | RivalName
@@ -108,8 +106,8 @@ def trial(
 
 def train(data: Ward, setting: Setting, encoder: Encoder, cache: Path, seed: int) -> Network:
     """Run the stages that the setting has; the network reads from the same feature cache."""
-    if setting.taught:
-        data = with_sparse_codes(data)
+    config = replace(setting.config, seed=seed)
+    taught = taught_by_sparse(data, seed=seed) if config.noisy.taught else None
     network = train_network(
         data.raw if setting.raw else [],
         data.noisy if setting.noisy else [],
@@ -119,8 +117,9 @@ def train(data: Ward, setting: Setting, encoder: Encoder, cache: Path, seed: int
         codes=data.codes,
         taxonomy=data.taxonomy,
         encoder=encoder,
-        config=replace(setting.config, seed=seed),
+        config=config,
         cache=cache,
+        taught=taught,
     )
     network.store = FeatureStore(encoder, cache)
     return network

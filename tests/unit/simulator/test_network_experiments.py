@@ -1,6 +1,7 @@
 """The network's experiments on a few EMRs, with a real but random encoder and a few epochs."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from label_config.record import EMR, Coding
+from label_config.record import EMR, Coding, EvidenceSpan
 from simulator import hospital
 from simulator.experiments import (
     network_data,
@@ -145,7 +146,7 @@ def test_noisy_codes_count_by_their_confidence():
     assert matrix.shape == (1, 4) and matrix[0, 2] == np.float32(0.4) and matrix.nnz == 1
 
 
-def test_the_sparse_model_teaches_what_it_reads_in_raw_emrs():
+def test_the_sparse_model_teaches_what_it_reads_in_all_emrs_of_a_ward():
     words = {"I10": "pressure", "J18.9": "cough"}
     given = [["I10"], ["J18.9"], ["I10", "J18.9"], []] * 8
     emrs = [
@@ -154,13 +155,28 @@ def test_the_sparse_model_teaches_what_it_reads_in_raw_emrs():
     ]
     codings = [Coding(e.emr_id, tuple(c), "clean") for e, c in zip(emrs, given, strict=True)]
     pool = Pool(emrs, codings, codings, [], [], CODES, knowledge().taxonomy)
-    ward = pool.ward(range(32))
     raw = [EMR("r1", {"History": "seen cough"}), EMR("r2", {"History": "seen nothing"})]
-    taught = network_distil.with_sparse_codes(dataclasses.replace(ward, raw=raw))
-    assert taught.raw == [] and taught.noisy == raw and taught.clean == ward.clean
-    assert [c.codes for c in taught.noisy_codings] == [("J18.9",), ()]
-    assert 0.5 <= taught.noisy_codings[0].confidence[0] <= 1
-    assert network_distil.with_sparse_codes(ward) is ward
+    ward = dataclasses.replace(pool.ward(range(24)), raw=raw)
+    taught = network_distil.taught_by_sparse(ward, seed=1)
+    assert list(taught.emrs) == [*ward.clean, *ward.noisy, *raw]
+    known = taught.probs_NK[:, [CODES.index(code) for code in words]] > 0.5
+    assert known[-2:].tolist() == [[False, True], [False, False]]
+    truth = network_data.targets([*ward.clean_codings, *ward.noisy_codings], tuple(words))
+    assert (known[:-2] == truth).mean() > 0.9
+
+
+def test_a_network_is_taught_where_its_settings_say_so(small, encoder, tmp_path, monkeypatch):
+    data, seen = made(24).ward(range(12)), []
+    real = network_trial.train_network
+    monkeypatch.setattr(
+        network_trial,
+        "train_network",
+        lambda *emrs, **how: seen.append(how["taught"]) or real(*emrs, **how),
+    )
+    parts = network_parts.parts(StagesConfig.quick())
+    for name in ("whole", "taught by the sparse model"):
+        network_trial.train(data, parts[name], encoder, tmp_path, seed=1)
+    assert seen[0] is None and len(seen[1].emrs) == 24
 
 
 def test_every_part_differs_from_the_whole():
@@ -196,21 +212,52 @@ def test_effort_and_noise_are_compared_over_the_whole_grid(tmp_path):
     assert (tmp_path / "fig6.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_an_option_is_worth_what_the_fusion_loses_without_it():
-    stages = StagesConfig.quick()
-    assert "no unlabelled EMRs" not in network_fusion.variants(stages, raw=False)
-    variants = network_fusion.variants(stages, raw=True)
+def corpus(**changed):
+    """An empty one."""
+    empty = network_fusion.Corpus("here", [], [], [], [], [], [], CODES, knowledge().taxonomy)
+    return dataclasses.replace(empty, **changed)
+
+
+def test_every_option_is_compared_where_the_corpus_has_something_for_it():
+    stages, emr = StagesConfig.quick(), EMR("e", {"History": "seen"})
+    marked = Coding("e", ("I10",), "clean", evidence=(EvidenceSpan("I10", "History", 0, 4),))
+    few = network_fusion.variants(stages, corpus(clean=[Coding("e", ("I10",), "clean")]))
+    assert not {"no evidence", "no unlabelled EMRs"} & set(few)
+    assert few["with Hill loss"].clean.codes_loss == "hill"
+    many = corpus(raw=[emr], noisy=[Coding("e", ("I10",), "noisy")], clean=[marked])
+    variants = network_fusion.variants(stages, many)
+    assert {"no evidence", "no unlabelled EMRs"} <= set(variants)
+    assert variants["with Hill loss"].noisy.codes_loss == "hill"
+    assert list(variants)[:2] == ["without network", "all"]
     assert variants.pop("without network") is None
     assert len(set(variants.values())) == len(variants)
-    gains = {"without network": 0.0, "all": 0.03, "no evidence": 0.01}
+    names = [name for name in variants if name != "all"]
+    assert all(name.startswith(("no ", "with ")) for name in names)
+
+
+def test_an_option_is_worth_what_the_fusion_has_with_it_and_not_without_it():
+    f1 = {"without network": 0.5, "all": 0.53, "no evidence": 0.51, "with Hill loss": 0.54}
     rows = [
-        {"data": "here", "members": m, "seed": seed, "change": gain * seed}
+        {
+            "data": "here",
+            "members": m,
+            "seed": seed,
+            "micro_f1": 0.5 + (f - 0.5) * seed,
+            "change": (f - 0.5) * seed,
+            "alone_micro_f1": f / 2,
+        }
         for seed in (1, 2)
-        for m, gain in gains.items()
+        for m, f in f1.items()
     ]
-    adds, evidence = network_fusion.goals(rows)
-    assert adds["id"] == "network adds, here" and adds["value"] == pytest.approx(0.045)
-    assert evidence["value"] == pytest.approx(0.03) and evidence["met"]
+    found = {verdict["id"]: verdict for verdict in network_fusion.goals(rows)}
+    assert {name: verdict["value"] for name, verdict in found.items()} == {
+        "network adds, here": pytest.approx(0.045),
+        "evidence: gain in the fusion, here": pytest.approx(0.03),
+        "evidence: gain alone, here": pytest.approx(0.01),
+        "Hill loss: gain in the fusion, here": pytest.approx(0.015),
+        "Hill loss: gain alone, here": pytest.approx(0.005),
+    }
+    assert all("interval" in verdict and verdict["met"] for verdict in found.values())
 
 
 @pytest.fixture
@@ -242,7 +289,8 @@ def test_table_3_takes_the_full_code_set(asked):
     assert {"BERT", "PLM-CA"} < set(few) < set(every) and set(RIVALS) < set(every)
 
 
-def test_ours_and_theirs_are_compared_on_the_same_emrs_and_repeat_themselves(small):
+def test_ours_and_theirs_are_compared_on_the_same_emrs_and_repeat_themselves(small, monkeypatch):
+    monkeypatch.setattr(network_trial, "QUICK_SEEDS", 1)
     ours = network_table2.ablations(StagesConfig.quick())["three stages"]
     rows = {"three stages": ours, "CAML": "CAML", "PLM-CA": "PLM-CA"}
     steps = []
@@ -285,14 +333,46 @@ def test_transfer_judges_every_network_everywhere(small, monkeypatch):
     assert all(row["change"] == 0 for row in measured.rows if row["trained"] == row["judged"])
 
 
-def test_the_fusion_is_trained_with_and_without_the_network(small, monkeypatch):
-    monkeypatch.setattr(network_fusion, "QUICK_SIZES", (0, 6, 24, 10))
-    two = network_fusion.variants(StagesConfig.quick(), raw=False)
+def test_the_fusion_is_trained_with_each_option_on_members_trained_once(small, monkeypatch):
+    monkeypatch.setattr(network_fusion, "QUICK_SIZES", (4, 6, 24, 10))
+    monkeypatch.setattr(network_fusion, "QUICK_SEEDS", 1)
+    rows = ("without network", "all", "with the sparse model as teacher", "with Hill loss")
+    every, train = network_fusion.variants, network_fusion.train_members
+    trained, steps = [], []
     monkeypatch.setattr(
-        network_fusion, "variants", lambda stages, *, raw: dict(list(two.items())[:2])
+        network_fusion, "variants", lambda *about: {row: every(*about)[row] for row in rows}
     )
-    steps = []
+    monkeypatch.setattr(
+        network_fusion,
+        "train_members",
+        lambda *a, **k: trained.append(train(*a, **k)) or trained[0],
+    )
     measured = network_fusion.run(True, (5, 6), lambda *at: steps.append(at))
-    assert [row["members"] for row in measured.rows] == ["without network", "all"]
-    assert measured.rows[0]["change"] == 0 and steps == [(1, 2), (2, 2)]
-    assert len(measured.goals) == 1 and measured.goals[0]["id"].startswith("network adds")
+    assert tuple(row["members"] for row in measured.rows) == rows and measured.seeds == (5,)
+    assert len(trained) == 1 and steps == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    without, *others = measured.rows
+    assert without["change"] == 0 and "alone_micro_f1" not in without
+    assert all(0 <= row["alone_micro_f1"] <= 1 for row in others)
+    assert len(measured.goals) == 1 + 2 * 2
+
+
+@pytest.mark.parametrize("language", ["en", "es"])
+def test_codiesp_gives_evidence_of_its_frequent_codes_and_unlabelled_emrs(
+    tmp_path, language, monkeypatch
+):
+    def case(i: int, text: str, code: str) -> dict[str, object]:
+        return {"id": f"c{i}", "text": text, "codes": [code], "evidence": [[code, "", [[0, 5]]]]}
+
+    coded = [case(i, "fever", "J18.9" if i else "I10") for i in range(6)]
+    raw = [case(9, "line one\u2028line two", ""), case(10, "fever", "")]
+    for split, cases in (("traindev", coded), ("background_unlabelled", raw)):
+        lines = [json.dumps(one, ensure_ascii=False) for one in cases]
+        path = tmp_path / f"codiesp_{language}_{split}.jsonl"
+        path.write_text("\n".join(lines), "utf-8")
+    monkeypatch.setattr(network_fusion, "TOP", 1)
+    found = network_fusion._codiesp(tmp_path, language, quick=False, seed=1)
+    assert found.codes == ("J18.9",) and found.name == f"CodiEsp {language.upper()}, 50 codes"
+    assert [emr.emr_id for emr in found.raw] == ["c9", "c10"]
+    assert (len(found.emrs), len(found.unseen)) == (4, 2)
+    for coding in [*found.clean, *found.truth]:
+        assert set(coding.codes) == {span.code for span in coding.evidence} <= {"J18.9"}

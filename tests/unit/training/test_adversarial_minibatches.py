@@ -90,9 +90,10 @@ def minibatches_of_records(draw) -> tuple[list[RecordFeatures], torch.Tensor, to
     weights=st.sampled_from([1e-3, 1.0, 30.0]),
     overlap=st.sampled_from(["count", "jaccard"]),
     mixed=st.booleans(),
+    kind=st.sampled_from(["bce", "asymmetric", "hill"]),
 )
 def test_every_stage_has_finite_gradients_on_any_minibatch(
-    minibatch, shape, tau, weights, overlap, mixed
+    minibatch, shape, tau, weights, overlap, mixed, kind
 ):
     records, targets_BK, marked_P3 = minibatch
     torch.manual_seed(len(records))
@@ -102,8 +103,8 @@ def test_every_stage_has_finite_gradients_on_any_minibatch(
             parameter.mul_(weights)
     batch = pack([build_graph(r, window=3, normalise=shape.normalise_edges) for r in records])
     raw = RawConfig(tau=tau)
-    noisy = NoisyConfig(tau=tau, codes=1.0, overlap=overlap)
-    clean = CleanConfig(tau=tau, evidence=0.5, overlap=overlap)
+    noisy = NoisyConfig(tau=tau, codes=1.0, overlap=overlap, codes_loss=kind)
+    clean = CleanConfig(tau=tau, evidence=0.5, overlap=overlap, codes_loss=kind)
     for objective in (
         lambda said: raw_objective(said, raw),
         lambda said: noisy_objective(said, targets_BK, targets_BK / 2, noisy),

@@ -15,6 +15,7 @@ import torch
 
 from label_config.files import read_codings, read_emrs
 from label_config.taxonomy import CodeEntry, Taxonomy
+from training.adapt import AdaptConfig
 from training.encoder import Encoder
 from training.extractor import ExtractorConfig
 from training.resume import RunFolder
@@ -43,6 +44,7 @@ CONFIGS = {
     "everything": EVERYTHING,
     "codes only": CODES_ONLY,
     "codes only, halves": dataclasses.replace(CODES_ONLY, batch=4),
+    "adapted": dataclasses.replace(CODES_ONLY, adapt=AdaptConfig(layers=1, rank=2, epochs=1)),
 }
 
 

@@ -1,0 +1,89 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from label_config.files import write_records
+from label_config.record import EMR, Coding
+from ml_backend import retrain
+from ml_backend.retrain import train_model
+from ml_backend.workspace import ProjectConfig, Workspace
+from training.suggest import SuggesterConfig
+
+
+class Killed(Exception):
+    """The training process has come to its end."""
+
+
+class Model:
+    """As much of a suggester as is kept and judged."""
+
+    def __init__(self) -> None:
+        self.validation = {"micro_f1": 0.5}
+
+    def save(self, folder: Path, *, version: str) -> None:
+        folder.mkdir(parents=True)
+        (folder / "version").write_text(version)
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Workspace:
+    made = Workspace.create(tmp_path / "ward", ProjectConfig("Ward 7", ("I10",)))
+    write_records(made.pool_path, [EMR("e1", {"Text": "Raised blood pressure."})], EMR)
+    made.write_noisy([Coding("e1", ("I10",), "noisy")])
+    return made
+
+
+@pytest.fixture
+def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Where each training has kept its state; the first one is killed."""
+    given: list[Path] = []
+
+    def train(*about: Any) -> Model:
+        keep = about[4]
+        given.append(keep)
+        (keep / "whole").mkdir(parents=True, exist_ok=True)
+        if len(given) == 1:
+            raise Killed
+        return Model()
+
+    monkeypatch.setattr(retrain, "_train", train)
+    return given
+
+
+@pytest.fixture
+def run(workspace: Workspace) -> Callable[..., retrain.Trained]:
+    def run(**settings: Any) -> retrain.Trained:
+        return train_model(workspace, config=SuggesterConfig(**settings), progress=print)
+
+    return run
+
+
+def test_a_killed_training_finds_its_state_again_and_leaves_none(run, trainings, workspace):
+    with pytest.raises(Killed):
+        run()
+    assert trainings[0].is_relative_to(workspace.folder / "jobs")
+    assert (trainings[0] / "whole").is_dir(), "what it has done so far outlives it"
+    assert run().promoted
+    assert trainings[0] == trainings[1] and not trainings[0].exists()
+
+
+@pytest.mark.parametrize("other", ["data", "settings"])
+def test_the_state_of_other_data_or_settings_is_swept(run, trainings, workspace, other):
+    with pytest.raises(Killed):
+        run()
+    if other == "data":
+        workspace.write_noisy([])
+    run(seed=int(other == "settings"))
+    assert trainings[0] != trainings[1]
+    assert not list((workspace.folder / "jobs").glob(f"{retrain.KEPT}*"))
+
+
+def test_a_version_that_is_there_already_leaves_no_state_either(run, trainings, workspace):
+    with pytest.raises(Killed):
+        run()
+    run()
+    (trainings[1] / "whole").mkdir(parents=True)
+    train_model(workspace, config=SuggesterConfig(), progress=print, again=False)
+    assert len(trainings) == 2 and not trainings[1].exists()
