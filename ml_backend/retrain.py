@@ -15,7 +15,8 @@ from label_config.record import Coding
 from ml_backend.locks import locked
 from ml_backend.registry import ModelVersion, Registry
 from ml_backend.workspace import Workspace
-from training.encoder import DEFAULT_ENCODER, Encoder
+from training.encoder import Encoder
+from training.encoder_files import DEFAULT_ENCODER
 from training.similarity import NameMapper
 from training.stages import StagesConfig
 from training.suggest import Suggester, SuggesterConfig

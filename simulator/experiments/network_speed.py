@@ -30,6 +30,7 @@ from training.network import build_graphs
 from training.objectives import clean_objective
 from training.stage_config import StagesConfig
 from training.stage_data import stage_data
+from training.windows import windows
 from training.words import read_sections, record_features
 
 SEED = 0
@@ -118,14 +119,18 @@ def run(quick: bool, progress: Progress | None = None) -> Measured:
 def _encoding(
     emrs: list[EMR], encoders: Mapping[BackEnd, Encoder]
 ) -> tuple[dict[BackEnd, Timed], dict[BackEnd, float], int]:
-    """Each back end and the plain encoder on whole records; mean cosines of their token states to
-    the plain ones; tokens.
+    """Each back end and the plain encoder on whole records; how like their states are; tokens.
+
+    Ours overlaps its windows, the plain one reads each token once. They are compared on windows
+    that are the same for both: the first of each record.
     """
     texts, plain = [emr.long_text for emr in emrs], PlainEncoder(encoders["torch"])
     plain.states(texts[0])
     started = perf_counter()
-    theirs = [plain.states(text) for text in texts]
+    n_tokens = sum(len(plain.states(text)) for text in texts)
     plain_seconds = perf_counter() - started
+    cut = {text: windows(len(plain.ids(text)), plain.window)[0] for text in texts}
+    theirs = [plain.window_states(plain.ids(text)[: cut[text].end]) for text in texts]
     timed: dict[BackEnd, Timed] = {}
     cosines: dict[BackEnd, float] = {}
     for name, encoder in encoders.items():
@@ -133,15 +138,13 @@ def _encoding(
         started = perf_counter()
         ours = encoder.token_states(texts)
         timed[name] = Timed(perf_counter() - started, plain_seconds)
-        # windows differ past the first: ours overlap
-        first = slice(0, encoder.window // 2)
-        pairs = zip(ours, theirs, strict=True)
-        alike = [
-            torch.cosine_similarity(torch.from_numpy(a.states_TD[first]), b[first], dim=1)
-            for a, b in pairs
-        ]
+        alike = []
+        for text, mine, other in zip(texts, ours, theirs, strict=True):
+            counted = slice(0, cut[text].keep_to)
+            states_TD = torch.from_numpy(mine.states_TD[counted])
+            alike.append(torch.cosine_similarity(states_TD, other[counted], dim=1))
         cosines[name] = float(torch.cat(alike).mean())
-    return timed, cosines, sum(len(states) for states in theirs)
+    return timed, cosines, n_tokens
 
 
 def _building(emrs: list[EMR], encoder: Encoder, config: StagesConfig) -> Timed:

@@ -8,8 +8,9 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from label_config.errors import CheckpointError, ConfigError
-from training import encoder as encoder_module
-from training.encoder import DEFAULT_ENCODER, Encoder, find_encoder
+from training import encoder_files
+from training.encoder import Encoder
+from training.encoder_files import DEFAULT_ENCODER, find_encoder
 from training.words import WORD, record_features
 
 needs_offline_package = pytest.mark.skipif(
@@ -117,7 +118,7 @@ def test_the_hub_is_not_asked_when_offline(monkeypatch):
         raise OSError("not cached")
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
-    monkeypatch.setattr(encoder_module, "snapshot_download", snapshot)
+    monkeypatch.setattr(encoder_files, "snapshot_download", snapshot)
     with pytest.raises(ConfigError):
         find_encoder("somebody/some-encoder")
     assert asked == [True]
@@ -141,7 +142,7 @@ def test_damaged_weights_are_refused_by_name(encoder_folder, tmp_path):
 
 
 def test_weights_that_are_not_the_named_encoder_are_refused(encoder_folder, monkeypatch):
-    monkeypatch.setattr(encoder_module, "find_encoder", lambda _: Path(encoder_folder))
+    monkeypatch.setattr(encoder_files, "find_encoder", lambda _: Path(encoder_folder))
     with pytest.raises(CheckpointError, match="SHA-256"):
         Encoder.load(DEFAULT_ENCODER)
 

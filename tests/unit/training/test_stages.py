@@ -9,15 +9,14 @@ from training.extractor import Extractor, ExtractorConfig
 from training.features import FeatureStore
 from training.network import KnnConfig, build_graphs, mixed
 from training.stage_data import split_held_back, stage_data
+from training.stage_loop import held_back_score, train_stages
 from training.stages import (
     CleanConfig,
     Network,
     NoisyConfig,
     RawConfig,
     StagesConfig,
-    held_back_score,
     train_network,
-    train_stages,
 )
 
 SMALL = ExtractorConfig(hidden=16, attention=16)
