@@ -24,6 +24,8 @@ class Measured:
     """The first 16 hex digits of a SHA-256 over the data that it ran on, or how it was made."""
     shown: tuple[str, ...] = ()
     """The columns that a person wants to see; all of them if empty."""
+    findings: tuple[str, ...] = ()
+    """What the figures say, in sentences made from them."""
     figure: Callable[[Path], None] | None = None
     """Draws the rows to a PNG or SVG file, where people would rather look than read."""
 

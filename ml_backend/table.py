@@ -75,6 +75,7 @@ def experiment_json(
     *,
     seeds: Sequence[int],
     data_hash: str,
+    findings: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The record of one experiment or benchmark: what was run, where, and what came out."""
     return {
@@ -86,6 +87,7 @@ def experiment_json(
         "machine": machine(),
         "rows": [dict(row) for row in rows],
         "goals": [dict(goal) for goal in goals],
+        "findings": list(findings),
     }
 
 
@@ -94,7 +96,7 @@ def markdown(record: Mapping[str, Any], rows: Sequence[Row], *, figure: str = ""
 
     `figure`: the name of an image that stands beside it.
     """
-    about = record["machine"]
+    about, findings = record["machine"], record.get("findings", ())
     return (
         "\n\n".join(
             (
@@ -103,6 +105,7 @@ def markdown(record: Mapping[str, Any], rows: Sequence[Row], *, figure: str = ""
                 f"{', '.join(map(str, record['seeds']))}, data {record['data_hash']}; "
                 f"{about['cores']} cores, Python {about['python']}, torch {about['torch']}.",
                 "Median over seeds, with the range in brackets.",
+                *(["\n".join(f"- {said}" for said in findings)] if findings else []),
                 _pipes(record["goals"]),
                 *([f"![{record['name']}]({figure})"] if figure else []),
                 _pipes(rows),

@@ -112,7 +112,10 @@ def _run(
         result.goals,
         seeds=result.seeds,
         data_hash=result.data_hash,
+        findings=result.findings,
     )
+    for said in result.findings:
+        typer.echo(said)
     if json_file is not None:
         write_json(json_file, record)
     if report is not None:

@@ -20,8 +20,8 @@ def run(
 ) -> Measured:
     """The whole network, then with one part left out or as the paper has it, or one more teacher.
 
-    Stage 1 is left out: no part of the extractor that is compared here needs it; of raw EMRs only
-    the sparse model speaks, where it teaches. `data` is not used.
+    The rows but for those "with stage 1" leave it out: of raw EMRs only the sparse model speaks,
+    where it teaches. `data` is not used.
     """
     settings = parts(StagesConfig.quick() if quick else StagesConfig.best())
     return compare(settings, quick=quick, seeds=seeds, progress=progress)
@@ -39,10 +39,13 @@ def parts(config: StagesConfig) -> dict[str, Setting]:
         share = config.hierarchy if named else 0.0
         return without(extractor=extractor, start_from_names=named, hierarchy=share)
 
+    graph = shaped(attend="graph")
     return {
         "whole": without(),
+        "whole, with stage 1": replace(without(), raw=True, adds=True),
         "no graph": shaped(layers=0),
-        "labels read the graph": shaped(attend="graph"),
+        "labels read the graph": graph,
+        "labels read the graph, with stage 1": replace(graph, raw=True),
         "labels read both": shaped(attend="both"),
         "graph without residual": shaped(residual=False, normalise_edges=False),
         "no static embeddings": shaped(static=False),
@@ -51,5 +54,7 @@ def parts(config: StagesConfig) -> dict[str, Setting]:
         "no contrast": without(
             noisy=replace(config.noisy, contrastive=0.0), clean=replace(config.clean, gamma=0.0)
         ),
-        "taught by the sparse model": without(noisy=replace(config.noisy, taught=1.0)),
+        "taught by the sparse model": replace(
+            without(noisy=replace(config.noisy, taught=1.0)), adds=True
+        ),
     }

@@ -48,6 +48,8 @@ class Setting:
     """Whether stage 1 is run."""
     noisy: bool = True
     """Whether stage 2 is run."""
+    adds: bool = False
+    """Whether it has something more than the first contestant, and so should be better."""
 
 
 Contestant = Setting | RivalName
@@ -64,7 +66,7 @@ def compare(
     """Train every contestant on every site for every seed, each seed a hospital of its own.
 
     A row's `change` is its micro-F1 less that of the first contestant on the same EMRs. The goals
-    tell whether the mean change over the seeds is below 0.
+    tell whether the mean change over the seeds has the sign that it should have.
     """
     seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
     encoder = load_encoder()
@@ -85,11 +87,10 @@ def compare(
                     rows.append({**about, **figures, "change": change})
                     if progress is not None:
                         progress(len(rows), total)
-    names = list(contestants)[1:]
     goals = [
-        change_goal([row for row in rows if row["hospital"] == str(site)], name, where=where)
+        change_goal([row for row in rows if row["hospital"] == str(site)], name, other, where)
         for site, where in zip(sites, _places(sites), strict=True)
-        for name in names
+        for name, other in list(contestants.items())[1:]
     ]
     return Measured(rows, goals, seeds, "-".join(hashes)[:16])
 
@@ -149,10 +150,13 @@ def scores(probs_NK: Floats, truth_NK: NDArray[np.bool_], first: int) -> dict[st
     return {name: round(figures[name], 4) for name in ("micro_f1", "macro_f1", "map")}
 
 
-def change_goal(rows: Sequence[Mapping[str, Any]], name: str, *, where: str = "") -> dict[str, Any]:
-    """Whether a setting is worse than the first one, with the 95 % interval of the change."""
+def change_goal(
+    rows: Sequence[Mapping[str, Any]], name: str, contestant: Contestant, where: str
+) -> dict[str, Any]:
+    """Whether a contestant is worse than the first one, or better if it `adds` something."""
     changes = [row["change"] for row in rows if row["setting"] == name]
-    return paired_goal(f"change {name}{where}", "<= 0", changes)
+    adds = isinstance(contestant, Setting) and contestant.adds
+    return paired_goal(f"change {name}{where}", ">= 0" if adds else "<= 0", changes)
 
 
 def paired_goal(name: str, target: str, changes: Sequence[float]) -> dict[str, Any]:
@@ -163,6 +167,17 @@ def paired_goal(name: str, target: str, changes: Sequence[float]) -> dict[str, A
         half = float(stats.t.ppf(0.975, len(changes) - 1) * stats.sem(changes))
         verdict["interval"] = f"{mean - half:+.3f} to {mean + half:+.3f}"
     return verdict
+
+
+def change_said(changes: Sequence[float]) -> str:
+    """The mean of paired changes with its 95 % interval, and whether it can be told from none."""
+    verdict = paired_goal("", "<= 0", changes)
+    mean, interval = verdict["value"], verdict.get("interval")
+    if interval is None:
+        return f"{mean:+.3f} on one seed"
+    low, high = map(float, interval.split(" to "))
+    told = "" if low > 0 or high < 0 else ", not to be told from none"
+    return f"{mean:+.3f} (95 % interval {interval}{told})"
 
 
 def _places(sites: Sequence[Site]) -> list[str]:

@@ -49,6 +49,7 @@ def test_an_experiment_s_record_says_what_was_run_on_what_and_where():
     )  # fmt: skip
     assert set(record) == {
         *("name", "command", "commit", "data_hash", "seeds", "machine", "rows", "goals"),
+        "findings",
     }
     assert record["seeds"] == [1, 2]
     assert record["machine"]["cores"] >= 1
@@ -58,9 +59,10 @@ def test_an_experiment_s_record_says_what_was_run_on_what_and_where():
 def test_a_report_names_what_was_run_and_holds_goals_and_rows():
     record = table.experiment_json("s", "clinicoco experiment s", [], [
         {"id": "g", "target": "<= 1", "value": 0.5, "met": True}
-    ], seeds=(1,), data_hash="ab")  # fmt: skip
+    ], seeds=(1,), data_hash="ab", findings=["So it is."])  # fmt: skip
     report = table.markdown(record, [{"policy": "a|b", "emrs": 3}])
     assert report.startswith("# s\n")
     assert "`clinicoco experiment s`" in report
+    assert "\n\n- So it is.\n\n" in report
     assert "| g | <= 1 | 0.5 | yes |" in report
     assert "| a\\|b | 3 |" in report
