@@ -17,7 +17,7 @@ from training.described import fit_described
 from training.encoder import Encoder
 from training.fusion import Fusion
 from training.member_training import Synonyms, TrainedMembers, train_members
-from training.members import MEMBERS
+from training.members import LATE, MEMBERS
 from training.network_training import NetworkTrainer
 from training.out_of_fold import Progress, targets
 from training.similarity import NameMapper
@@ -108,10 +108,14 @@ def complete(
             if unseen is not None:
                 unseen = unseen | trainer.unseen_scores()
             members = dataclasses.replace(members, network=trainer.train_whole())
-    fusion, threshold = Fusion(MEMBERS[:4], config=config.fusion), DEFAULT
+    fusion, threshold = Fusion(MEMBERS[:4], late=LATE, config=config.fusion), DEFAULT
     validation, described = dict[str, float](), None
     if unseen is not None:
-        fusion = Fusion([m for m in MEMBERS if m in unseen], config=config.fusion)
+        fusion = Fusion(
+            [m for m in MEMBERS if m in unseen and m not in LATE],
+            late=[m for m in LATE if m in unseen],
+            config=config.fusion,
+        )
         targets_NK, folds_N = targets(corpus.clean, codes), corpus.folds(config)
         fused_NK = fuse_unseen(fusion, unseen, targets_NK, folds_N)
         say("codes that are new", 0, 1)

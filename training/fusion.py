@@ -6,7 +6,8 @@
 The `any` term lets one sure member suffice. The weights are shared over codes and pulled towards
 equal ones, the bias of a code towards 0, so that few clean EMRs are enough. One set of weights is
 learned per subset of members, because any of them may be missing for an EMR. Before any clean EMR
-exists, members count the same: p = 1 - prod_m (1 - UNPROVEN * s_m).
+exists, members count the same: p = 1 - prod_m (1 - UNPROVEN * s_m). Late members (`training.late`)
+come on top of what the others say together.
 
 Shapes: N EMRs, K codes, M members.
 """
@@ -23,6 +24,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize
 
 from label_config.errors import ConfigError
+from training.late import Late
 
 Floats = npt.NDArray[np.float64]
 UNPROVEN = 0.7
@@ -60,11 +62,18 @@ class _Fit:
 
 
 class Fusion:
-    """Combines the members named in `members`."""
+    """Combines the members named in `members`, and those that are `late`."""
 
-    def __init__(self, members: Sequence[str], *, config: FusionConfig | None = None) -> None:
-        """Start with equal weights."""
+    def __init__(
+        self,
+        members: Sequence[str],
+        *,
+        late: Sequence[str] = (),
+        config: FusionConfig | None = None,
+    ) -> None:
+        """Start with equal weights, and deaf to late members."""
         self.members = tuple(members)
+        self.late = Late(tuple(late))
         self.config = config or FusionConfig()
         self._fits: dict[tuple[str, ...], _Fit] = {}
 
@@ -76,7 +85,8 @@ class Fusion:
     def fit(self, scores: Mapping[str, Floats], targets_NK: npt.NDArray[np.bool_]) -> Fusion:
         """Learn from out-of-fold `scores` (N, K) per member; a NaN row is a silent member.
 
-        Stays at equal weights when there is no positive or no negative to learn from.
+        Late members are left out, see `fit_late`. Stays at equal weights when there is no positive
+        or no negative to learn from.
         """
         target = np.asarray(targets_NK, dtype=bool)
         if not target.any() or target.all():
@@ -99,15 +109,26 @@ class Fusion:
                     )
         return self
 
+    def fit_late(
+        self,
+        scores: Mapping[str, Floats],
+        fused_NK: Floats,
+        targets_NK: npt.NDArray[np.bool_],
+    ) -> Fusion:
+        """Learn what late members add to `fused_NK`, what the others say of these unseen EMRs."""
+        pull = self.config.pull_weights
+        self.late = Late.fit(self.late.members, scores, fused_NK, targets_NK, pull=pull)
+        return self
+
     def combine(self, scores: Mapping[str, Floats]) -> Floats:
         """Return probabilities (N, K) from the members in `scores`; NaN rows are left out.
 
         0 where no member spoke at all. Raises ConfigError for a member the fusion does not know.
         """
-        unknown = set(scores) - set(self.members)
-        if unknown or not scores:
-            raise ConfigError(f"fusion needed some of {self.members}, got {sorted(scores)}")
+        unknown = set(scores) - {*self.members, *self.late.members}
         present = [name for name in self.members if name in scores]
+        if unknown or not present:
+            raise ConfigError(f"fusion needed some of {self.members}, got {sorted(scores)}")
         spoke_NM = np.stack([np.isfinite(scores[name]).all(axis=1) for name in present], axis=1)
         fused_NK = np.zeros(scores[present[0]].shape)
         for pattern in np.unique(spoke_NM, axis=0):
@@ -115,13 +136,17 @@ class Fusion:
             rows = np.flatnonzero((spoke_NM == pattern).all(axis=1))
             if subset:
                 fused_NK[rows] = self._combine({n: scores[n][rows] for n in subset}, subset)
-        return fused_NK
+        return self.late.join(fused_NK, scores)
 
     def weights(self) -> dict[str, float]:
         """What each member moves when it alone is sure: shares that sum to 1."""
         fit = self._fits.get(self.members)
         own = np.ones(len(self.members)) if fit is None else fit.weights[:-1] + fit.weights[-1]
-        return dict(zip(self.members, (own / own.sum()).tolist(), strict=True))
+        late = self.late.weights or (0.0,) * len(self.late.members)
+        own = np.append(own, late)
+        return dict(
+            zip((*self.members, *self.late.members), (own / own.sum()).tolist(), strict=True)
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -134,12 +159,14 @@ class Fusion:
             }
             for subset, fit in self._fits.items()
         ]
-        return {"members": list(self.members), "fits": fits}
+        return {"members": list(self.members), "fits": fits, "late": self.late.to_dict()}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], *, config: FusionConfig | None = None) -> Fusion:
         """Read what `to_dict` gave."""
         fusion = cls(values["members"], config=config)
+        if "late" in values:
+            fusion.late = Late.from_dict(values["late"])
         for fit in values["fits"]:
             fusion._fits[tuple(fit["members"])] = _Fit(
                 np.array(fit["weights"]), fit["bias"], np.array(fit["bias_per_code"])

@@ -23,6 +23,8 @@ from training.sparse import Span, SparseModel
 
 Floats = npt.NDArray[np.float64]
 MEMBERS = ("names", "lexicon", "phrases", "sparse", "network", "knn")
+LATE = ("network", "knn")
+"""Those that are heard on a part of the clean EMRs alone before they serve."""
 _EMRS_AT_ONCE = 128
 """Few enough to keep the features of all of them in memory."""
 _MOST_SPANS, _LEAST_SHARE, _WORD = 3, 0.5, 3

@@ -12,10 +12,13 @@ import numpy.typing as npt
 
 from training.evaluate import counts_figures
 from training.fusion import Fusion
+from training.late import Late, heard
 from training.thresholds import best_threshold, promised_threshold, steady_threshold
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+PARTS = 4
+"""Into which the EMRs are cut on which late members were heard."""
 
 
 def fuse_unseen(
@@ -24,15 +27,43 @@ def fuse_unseen(
     targets_NK: Bools,
     folds_N: npt.NDArray[np.int64],
 ) -> Floats:
-    """Fit `fusion` in place; return what fusions that missed an EMR's fold say of it, (N, K)."""
+    """Fit `fusion` in place; return what fusions that missed an EMR's fold say of it, (N, K).
+
+    What late members add is learned where they were heard, and judged there in parts.
+    """
     fused_NK = np.zeros(targets_NK.shape)
+    early = {member: scores[member] for member in fusion.members}
     for fold in np.unique(folds_N):
         train, test = folds_N != fold, folds_N == fold
         part = Fusion(fusion.members, config=fusion.config)
-        part.fit({m: s[train] for m, s in scores.items()}, targets_NK[train])
-        fused_NK[test] = part.combine({m: s[test] for m, s in scores.items()})
-    fusion.fit(scores, targets_NK)
-    return fused_NK
+        part.fit({m: s[train] for m, s in early.items()}, targets_NK[train])
+        fused_NK[test] = part.combine({m: s[test] for m, s in early.items()})
+    fusion.fit(early, targets_NK)
+    if not fusion.late.members:
+        return fused_NK
+    fusion.fit_late(scores, fused_NK, targets_NK)
+    return _join_unseen(fusion, scores, fused_NK, targets_NK)
+
+
+def _join_unseen(
+    fusion: Fusion, scores: Mapping[str, Floats], fused_NK: Floats, targets_NK: Bools
+) -> Floats:
+    """`fused_NK` with what late members add to it, each learned without the part it is added to."""
+    joined_NK = fused_NK.copy()
+    rows = np.flatnonzero(heard(fusion.late.members, scores))
+    for part in range(PARTS):
+        test = rows[part::PARTS]
+        train = np.setdiff1d(rows, test)
+        late = Late.fit(
+            fusion.late.members,
+            {m: scores[m][train] for m in fusion.late.members},
+            fused_NK[train],
+            targets_NK[train],
+            pull=fusion.config.pull_weights,
+        )
+        said = {m: scores[m][test] for m in fusion.late.members}
+        joined_NK[test] = late.join(fused_NK[test], said)
+    return joined_NK
 
 
 def tune(
