@@ -163,7 +163,8 @@ def test_the_network_and_its_nearest_emrs_join_when_asked(
         config=dataclasses.replace(CONFIG, network=stages),
         raw=pool[0][40:],
     )
-    assert model.fusion.members == ("names", "lexicon", "phrases", "sparse", "network", "knn")
+    assert model.fusion.members == ("names", "lexicon", "phrases", "sparse")
+    assert model.fusion.late.members == ("network", "knn")
     assert {"network_f1", "knn_weight"} <= set(model.validation)
     model.save(tmp_path / "model")
     loaded = Suggester.load(tmp_path / "model", tiny_encoder)
