@@ -1,11 +1,11 @@
 """Members heard on few clean EMRs: what they add to the others' fused probability, if anything.
 
-    logit p(n, k) = logit q(n, k) + sum_l w_l * s_l(n, k) + b,    all w >= 0
+    logit p(n, k) = logit q(n, k) + sum_l w_l * (s_l(n, k) - mean s_l),    all w >= 0
 
 q is what the other members say together of an EMR that they have not seen. The network is trained
 anew for such an opinion, so it is heard on one part of the clean EMRs alone: too few to learn the
-whole fusion from, enough for these few numbers. They are pulled to 0, so that a member that adds
-nothing changes nothing.
+whole fusion from, enough for one weight each. These are pulled to 0, and there is no bias: a member
+that adds nothing changes nothing, nor does it move what the threshold was set on.
 
 Shapes: N EMRs, K codes, L late members.
 """
@@ -33,7 +33,8 @@ class Late:
 
     members: tuple[str, ...] = ()
     weights: tuple[float, ...] = ()
-    bias: float = 0.0
+    means: tuple[float, ...] = ()
+    """Of what each said where it was heard."""
 
     @classmethod
     def fit(
@@ -51,19 +52,17 @@ class Late:
         if not target.any() or target.all():
             return cls(tuple(members))
         x = np.stack([scores[name][spoke_N].ravel() for name in members], axis=-1)
-        given = _logit(fused_NK[spoke_N]).ravel()
+        means = x.mean(axis=0)
+        x, given = x - means, _logit(fused_NK[spoke_N]).ravel()
 
         def loss(theta: Floats) -> tuple[float, Floats]:
-            logits = given + x @ theta[:-1] + theta[-1]
-            error = expit(logits) - target
+            logits = given + x @ theta
             value = (np.logaddexp(0, logits) - target * logits).sum() + pull * theta @ theta
-            return float(value), np.append(x.T @ error, error.sum()) + 2 * pull * theta
+            return float(value), x.T @ (expit(logits) - target) + 2 * pull * theta
 
-        bounds = [(0, None)] * len(members) + [(None, None)]
-        found = minimize(
-            loss, np.zeros(len(members) + 1), jac=True, method="L-BFGS-B", bounds=bounds
-        )
-        return cls(tuple(members), tuple(found.x[:-1].tolist()), float(found.x[-1]))
+        start, bounds = np.zeros(len(members)), [(0, None)] * len(members)
+        found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+        return cls(tuple(members), tuple(found.x.tolist()), tuple(means.tolist()))
 
     def join(self, fused_NK: Floats, scores: Mapping[str, Floats]) -> Floats:
         """Add what they say where all of them speak; elsewhere `fused_NK` stays as it is."""
@@ -71,20 +70,24 @@ class Late:
             return fused_NK
         joined_NK, spoke_N = fused_NK.copy(), heard(self.members, scores)
         moved = sum(
-            weight * scores[name][spoke_N]
-            for name, weight in zip(self.members, self.weights, strict=True)
+            weight * (scores[name][spoke_N] - mean)
+            for name, weight, mean in zip(self.members, self.weights, self.means, strict=True)
         )
-        joined_NK[spoke_N] = expit(_logit(fused_NK[spoke_N]) + moved + self.bias)
+        joined_NK[spoke_N] = expit(_logit(fused_NK[spoke_N]) + moved)
         return joined_NK
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"members": list(self.members), "weights": list(self.weights), "bias": self.bias}
+        return {
+            "members": list(self.members),
+            "weights": list(self.weights),
+            "means": list(self.means),
+        }
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Late:
         """Read what `to_dict` gave."""
-        return cls(tuple(values["members"]), tuple(values["weights"]), float(values["bias"]))
+        return cls(tuple(values["members"]), tuple(values["weights"]), tuple(values["means"]))
 
 
 def heard(members: Sequence[str], scores: Mapping[str, Floats]) -> Bools:
