@@ -18,6 +18,7 @@ from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from simulator.experiments.codiesp_data import SECTION, Language, frequent_codes, read_cases
 from simulator.experiments.network_data import feature_cache, load_encoder, targets, ward
+from simulator.experiments.network_plot import Changes
 from simulator.experiments.network_trial import VALIDATION, paired_goal, scores
 from training.adapt import AdaptConfig
 from training.build import complete
@@ -94,7 +95,8 @@ def run(
                 rows.append(row)
                 if progress is not None:
                     progress(len(rows), total)
-    return Measured(rows, goals(rows), seeds, "-".join(hashes)[:16], SHOWN)
+    figure = Changes(rows, place="data", setting="members", against="the suggester without").draw
+    return Measured(rows, goals(rows), seeds, "-".join(hashes)[:16], SHOWN, figure=figure)
 
 
 def variants(

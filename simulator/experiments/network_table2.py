@@ -65,11 +65,12 @@ def findings(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         mine = [row for row in rows if row["hospital"] == place]
         for name, theirs in PAPER.items():
             changes = [row["change"] for row in mine if row["setting"] == name]
-            ours = float(np.mean(changes))
-            way = "the same way" if ours * theirs > 0 else "the other way"
+            ours, told = change_said(changes)
+            way = "the same way" if float(np.mean(changes)) * theirs > 0 else "the other way"
+            sure = way if told else f"{way}, but these seeds cannot tell it from none"
             said.append(
-                f"{place}: {name} EMRs micro-F1 changes by {change_said(changes)}; in the paper by "
-                f"{theirs:+.3f}: {way}."
+                f"{place}: {name} EMRs micro-F1 changes by {ours}; in the paper by {theirs:+.3f}: "
+                f"{sure}."
             )
         mean: dict[str, float] = {}
         for name in dict.fromkeys(row["setting"] for row in mine):

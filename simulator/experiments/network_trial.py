@@ -22,6 +22,7 @@ from simulator.experiments.network_data import (
     ward,
 )
 from simulator.experiments.network_distil import taught_by_sparse
+from simulator.experiments.network_plot import Changes
 from simulator.experiments.network_rivals import rival_probs
 from training.encoder import Encoder
 from training.evaluate import evaluate
@@ -92,7 +93,8 @@ def compare(
         for site, where in zip(sites, _places(sites), strict=True)
         for name, other in list(contestants.items())[1:]
     ]
-    return Measured(rows, goals, seeds, "-".join(hashes)[:16])
+    figure = Changes(rows, against=next(iter(contestants))).draw
+    return Measured(rows, goals, seeds, "-".join(hashes)[:16], figure=figure)
 
 
 def trial(
@@ -169,15 +171,14 @@ def paired_goal(name: str, target: str, changes: Sequence[float]) -> dict[str, A
     return verdict
 
 
-def change_said(changes: Sequence[float]) -> str:
+def change_said(changes: Sequence[float]) -> tuple[str, bool]:
     """The mean of paired changes with its 95 % interval, and whether it can be told from none."""
     verdict = paired_goal("", "<= 0", changes)
     mean, interval = verdict["value"], verdict.get("interval")
     if interval is None:
-        return f"{mean:+.3f} on one seed"
+        return f"{mean:+.3f} on one seed", False
     low, high = map(float, interval.split(" to "))
-    told = "" if low > 0 or high < 0 else ", not to be told from none"
-    return f"{mean:+.3f} (95 % interval {interval}{told})"
+    return f"{mean:+.3f} (95 % interval {interval})", low > 0 or high < 0
 
 
 def _places(sites: Sequence[Site]) -> list[str]:
