@@ -192,10 +192,12 @@ def test_the_same_question_asked_again_and_again_leaves_the_editor_whole(opened:
     page.keyboard.type("25")
     page.keyboard.press("Enter")  # and one more before the answer is there
     ask(page, "type 2")
-    page.wait_for_timeout(600)
+    items = page.locator(".side .htx-taxonomy .ant-select-selection-item")
+    items.nth(1).wait_for()
+    page.wait_for_timeout(600)  # nothing comes after it
     assert is_intact(page)
     assert opened.ticked() == ["I63.9", "I10", "I48.91"]
-    chosen = page.locator(".side .htx-taxonomy .ant-select-selection-item").all_inner_texts()
+    chosen = items.all_inner_texts()
     assert [text.split()[0] for text in chosen] == ["M10.9", "E11.9"]
     assert "Gout" in opened.highlights().values()
 

@@ -347,7 +347,9 @@ def test_the_fusion_is_trained_with_each_option_on_members_trained_once(small, m
     every, train = network_fusion.variants, network_fusion.train_members
     trained, steps = [], []
     monkeypatch.setattr(
-        network_fusion, "variants", lambda *about: {row: every(*about)[row] for row in rows}
+        network_fusion,
+        "variants",
+        lambda *about, **how: {row: every(*about, **how)[row] for row in rows},
     )
     monkeypatch.setattr(
         network_fusion,

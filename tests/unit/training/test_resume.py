@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from label_config.errors import CheckpointError
-from training import stages
+from training import stage_loop
 from training.checkpoint import load_tensors, open_checkpoint
 from training.extractor import ExtractorConfig
 from training.stages import CleanConfig, NoisyConfig, RawConfig, StagesConfig, train_network
@@ -91,7 +91,7 @@ def run_folder(ward, four_codes, tiny_encoder, tmp_path) -> Path:
 
 def test_a_finished_run_is_not_run_again(ward, four_codes, tiny_encoder, run_folder, monkeypatch):
     first = train(ward, four_codes, tiny_encoder, run_folder)
-    monkeypatch.setattr(stages, "_run_epoch", None)
+    monkeypatch.setattr(stage_loop, "_run_epoch", None)
     again = train(ward, four_codes, tiny_encoder, run_folder)
     np.testing.assert_array_equal(first.predict(ward[0]), again.predict(ward[0]))
     assert again.provenance == first.provenance
