@@ -42,6 +42,7 @@ class Changes:
                     panel.plot([np.mean(values)], [height], "|", color="black", ms=14, mew=2)
             panel.axvline(0, color="grey", lw=0.8)
             panel.set(title=place, xlabel=f"micro-F1 less that of {self.against}")
+            panel.locator_params(axis="x", nbins=5)
             panel.grid(axis="x", alpha=0.3)
         panels[0].set_yticks(range(len(names)), names)
         canvas.savefig(path, dpi=110)
