@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -76,6 +77,11 @@ class Ward:
 def targets(codings: Sequence[Coding], codes: Sequence[str]) -> NDArray[np.bool_]:
     """Which code each coding has, shape (N, K)."""
     return np.array([[code in c.codes for code in codes] for c in codings], dtype=bool)
+
+
+def hash_of_all(hashes: Sequence[str]) -> str:
+    """One hash, 16 hex digits, of the hashes of all data that an experiment ran on."""
+    return hashlib.sha256("-".join(hashes).encode()).hexdigest()[:16]
 
 
 @contextmanager

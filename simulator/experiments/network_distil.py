@@ -6,15 +6,14 @@ import numpy as np
 
 from simulator.experiments.network_data import Ward
 from training.stages import Taught
+from training.suggest import SuggesterConfig
 from training.teacher import sparse_teacher
-
-NOISY_WEIGHT = 0.3
-"""What a noisy EMR counts beside a clean one, as in the suggester."""
 
 
 def taught_by_sparse(data: Ward, *, seed: int = 0) -> Taught:
     """What it says of the ward's clean and noisy EMRs, out of fold, and of its raw ones."""
-    weights_N = np.repeat([1.0, NOISY_WEIGHT], [len(data.clean), len(data.noisy)])
+    noisy_weight = SuggesterConfig().noisy_weight
+    weights_N = np.repeat([1.0, noisy_weight], [len(data.clean), len(data.noisy)])
     return sparse_teacher(
         [*data.clean, *data.noisy],
         [*data.clean_codings, *data.noisy_codings],

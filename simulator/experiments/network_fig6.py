@@ -11,7 +11,14 @@ import numpy as np
 
 from label_config.files import data_hash
 from label_config.measured import Measured, Progress
-from simulator.experiments.network_data import NOISE, Site, feature_cache, load_encoder, pool
+from simulator.experiments.network_data import (
+    NOISE,
+    Site,
+    feature_cache,
+    hash_of_all,
+    load_encoder,
+    pool,
+)
 from simulator.experiments.network_trial import QUICK_SEEDS, Setting, judge, paired_goal, train
 from simulator.quality import PRESETS, NoiseRates
 from training.stages import StagesConfig
@@ -65,7 +72,7 @@ def run(
                     rows.append(case | judge(network, ward))
                     if progress is not None:
                         progress(len(rows), total)
-    return Measured(rows, goals(rows), seeds, "-".join(hashes)[:16], figure=Figure(rows).draw)
+    return Measured(rows, goals(rows), seeds, hash_of_all(hashes), figure=Figure(rows).draw)
 
 
 def spoilt(rate: float) -> NoiseRates:

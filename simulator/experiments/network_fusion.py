@@ -17,7 +17,13 @@ from label_config.measured import Measured, Progress
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from simulator.experiments.codiesp_data import SECTION, Language, frequent_codes, read_cases
-from simulator.experiments.network_data import feature_cache, load_encoder, targets, ward
+from simulator.experiments.network_data import (
+    feature_cache,
+    hash_of_all,
+    load_encoder,
+    targets,
+    ward,
+)
 from simulator.experiments.network_plot import Changes
 from simulator.experiments.network_trial import VALIDATION, paired_goal, scores
 from training.adapt import AdaptConfig
@@ -96,7 +102,7 @@ def run(
                 if progress is not None:
                     progress(len(rows), total)
     figure = Changes(rows, place="data", setting="members", against="the suggester without").draw
-    return Measured(rows, goals(rows), seeds, "-".join(hashes)[:16], SHOWN, figure=figure)
+    return Measured(rows, goals(rows), seeds, hash_of_all(hashes), SHOWN, figure=figure)
 
 
 def variants(

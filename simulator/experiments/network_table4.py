@@ -15,7 +15,14 @@ from label_config.files import data_hash
 from label_config.measured import Measured, Progress
 from label_config.record import Coding
 from sampler import CoverageSampler
-from simulator.experiments.network_data import Pool, feature_cache, load_encoder, pool, targets
+from simulator.experiments.network_data import (
+    Pool,
+    feature_cache,
+    hash_of_all,
+    load_encoder,
+    pool,
+    targets,
+)
 from simulator.experiments.network_trial import QUICK_SEEDS, VALIDATION, Setting, paired_goal, train
 from training.evaluate import counts_figures
 from training.stages import StagesConfig
@@ -76,7 +83,7 @@ def run(
                     rows.append({"policy": policy, **about, "seed": seed} | row)
                 if progress is not None:
                     progress(number * len(POLICIES) + turn, len(seeds) * len(POLICIES))
-    return Measured(rows, goals(rows), seeds, "-".join(hashes)[:16])
+    return Measured(rows, goals(rows), seeds, hash_of_all(hashes))
 
 
 def choose(policy: Policy, drawn: Pool, size: Size, *, seed: int) -> Rows:

@@ -15,6 +15,7 @@ from simulator.experiments.network_data import (
     Site,
     Ward,
     feature_cache,
+    hash_of_all,
     load_encoder,
     targets,
     ward,
@@ -80,7 +81,7 @@ def run(
                 if progress is not None:
                     progress(number * len(PLACES) + turn, total)
         rows += with_changes(mine)
-    return Measured(rows, goals(rows), seeds, "-".join(hashes)[:16])
+    return Measured(rows, goals(rows), seeds, hash_of_all(hashes))
 
 
 def settled(own: Ward, config: StagesConfig, encoder: Encoder, cache: Path, seed: int) -> Trained:

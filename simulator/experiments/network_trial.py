@@ -17,6 +17,7 @@ from simulator.experiments.network_data import (
     Site,
     Ward,
     feature_cache,
+    hash_of_all,
     load_encoder,
     targets,
     ward,
@@ -94,7 +95,7 @@ def compare(
         for name, other in list(contestants.items())[1:]
     ]
     figure = Changes(rows, against=next(iter(contestants))).draw
-    return Measured(rows, goals, seeds, "-".join(hashes)[:16], figure=figure)
+    return Measured(rows, goals, seeds, hash_of_all(hashes), figure=figure)
 
 
 def trial(
