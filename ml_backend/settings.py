@@ -60,8 +60,9 @@ class Settings(BaseSettings):
     """Job queue for a team, instead of the file."""
     encoder: str = ""
     """Encoder name or folder; empty means the packaged default."""
-    encoder_back_end: Literal["torch", "openvino"] = "torch"
-    """What the encoder runs on; "openvino" needs the extra of that name."""
+    encoder_back_end: Literal["torch", "openvino", "openvino-int8"] = "torch"
+    """What the encoder runs on; "openvino" and "openvino-int8", which is faster and rounds more,
+    need the extra "openvino"."""
 
 
 @cache

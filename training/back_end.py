@@ -1,13 +1,14 @@
 """Where the encoder runs: torch, or OpenVINO (extra `openvino`), faster on processors.
 
-Both give the same states from the same weights up to rounding, yet not the same bytes: caches of
-one are not read with the other (`Encoder.fingerprint`).
+All give the same states from the same weights up to rounding, which is coarser in 8 bits, yet not
+the same bytes: caches of one are not read with another (`Encoder.fingerprint`).
 
 Shapes: B texts, T tokens, D the encoder's width.
 """
 
 from __future__ import annotations
 
+import sys
 import warnings
 from importlib import import_module
 from importlib.util import find_spec
@@ -20,7 +21,8 @@ from torch.nn.functional import pad
 
 from label_config.errors import ConfigError
 
-BackEnd = Literal["torch", "openvino"]
+BackEnd = Literal["torch", "openvino", "openvino-int8"]
+"""The last one multiplies 8-bit integers (`training.int8`)."""
 
 LENGTH_STEP = 16
 """OpenVINO prepares itself for each length anew: texts are padded to multiples of this."""
@@ -28,7 +30,7 @@ LENGTH_STEP = 16
 
 def back_ends() -> list[BackEnd]:
     """Those installed, the default first."""
-    return ["torch"] if find_spec("openvino") is None else ["torch", "openvino"]
+    return ["torch"] if find_spec("openvino") is None else ["torch", "openvino", "openvino-int8"]
 
 
 class Runs(Protocol):
@@ -61,16 +63,14 @@ class OpenVinoRuns:
         """
         if "openvino" not in back_ends():
             raise ConfigError(
-                "back_end openvino needs the extra: pip install 'clinicoco[openvino]'"
+                "back ends of openvino need the extra: pip install 'clinicoco[openvino]'"
             )
         settings = {
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
             "INFERENCE_PRECISION_HINT": "bf16" if bfloat16 else "f32",
             "PERFORMANCE_HINT": "LATENCY",
         }
-        compiled = (
-            import_module("openvino").Core().compile_model(_converted(model), "CPU", settings)
-        )
+        compiled = _openvino().Core().compile_model(_converted(model), "CPU", settings)
         self._request, self._lock = compiled.create_infer_request(), Lock()
         self._longest = longest
 
@@ -102,6 +102,12 @@ def _converted(model: nn.Module) -> Any:
     mask_BT = torch.tensor([[1] * 8, [1] * 5 + [0] * 3])
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # of the tracing, about shapes that it leaves open
-        return import_module("openvino").convert_model(
+        return _openvino().convert_model(
             _LastStates(model), example_input=(torch.ones_like(mask_BT), mask_BT)
         )
+
+
+def _openvino() -> Any:
+    """The library, kept from reporting to its makers over the internet that it is used."""
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    return import_module("openvino")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from label_config.errors import ConfigError
 from training.back_end import BackEnd, OpenVinoRuns, Runs, TorchRuns
 from training.encoder_files import DEFAULT_ENCODER, read_model
+from training.int8 import calibration_ids, in_int8
 from training.windows import OVERLAP, minibatches_by_length, windows
 
 if TYPE_CHECKING:
@@ -87,9 +88,11 @@ class Encoder:
         model = model.eval().requires_grad_(False)
         self._static = model.get_input_embeddings().weight
         self._run: Runs
-        if back_end == "openvino":
+        if back_end != "torch":
             if self.device.type != "cpu":
-                raise ConfigError(f"back_end openvino needs device cpu, got {device}")
+                raise ConfigError(f"back_end {back_end} needs device cpu, got {device}")
+            if back_end == "openvino-int8":
+                model = in_int8(model, calibration_ids(tokenizer, limit))
             self._run = OpenVinoRuns(model, longest=limit, bfloat16=bfloat16)
         else:
             dtype = torch.bfloat16 if bfloat16 else torch.float32

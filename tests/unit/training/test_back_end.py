@@ -1,4 +1,7 @@
 import importlib.util
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -37,8 +40,9 @@ def test_openvino_embeds_a_text_alike_alone_and_beside_longer_ones(tiny_encoder,
 
 
 @needs_openvino
-def test_openvino_in_bfloat16_stays_within_a_cosine_of_0_995(tiny_encoder, encoder_folder):
-    fast = Encoder.load(str(encoder_folder), precision="bfloat16", back_end="openvino")
+@pytest.mark.parametrize("back_end", ["openvino", "openvino-int8"])
+def test_faster_arithmetic_stays_within_a_cosine_of_0_995(tiny_encoder, encoder_folder, back_end):
+    fast = Encoder.load(str(encoder_folder), precision="bfloat16", back_end=back_end)
     (exact,), (states,) = tiny_encoder.token_states(TEXTS[-1:]), fast.token_states(TEXTS[-1:])
     lengths = [np.linalg.norm(x.states_TD, axis=1) for x in (exact, states)]
     cosines = (exact.states_TD * states.states_TD).sum(1) / (lengths[0] * lengths[1])
@@ -58,6 +62,25 @@ def test_one_back_end_does_not_read_the_cache_of_the_other(tiny_encoder, on_open
 def test_openvino_is_for_processors_only(encoder_folder):
     with pytest.raises(ConfigError, match="got cuda"):
         Encoder.load(str(encoder_folder), device="cuda", back_end="openvino")
+
+
+def test_openvino_cannot_report_its_use_to_its_makers(tmp_path):
+    reporter = "import pathlib; pathlib.Path('sent').touch()"
+    library = "try:\n    import openvino_telemetry\nexcept ImportError:\n    pass"
+    (tmp_path / "openvino_telemetry.py").write_text(reporter)
+    (tmp_path / "openvino.py").write_text(library)
+    run = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); "
+    subprocess.run([sys.executable, "-c", run + "import openvino"], cwd=tmp_path, check=True)
+    assert (tmp_path / "sent").exists()
+    (tmp_path / "sent").unlink()
+    ours = "from training.back_end import _openvino; _openvino()"
+    subprocess.run(
+        [sys.executable, "-c", run + ours],
+        cwd=tmp_path,
+        check=True,
+        env={"PYTHONPATH": str(Path(back_end_module.__file__).parents[1])},
+    )
+    assert not (tmp_path / "sent").exists()
 
 
 def test_a_missing_extra_is_named(encoder_folder, monkeypatch):
