@@ -8,7 +8,7 @@ from random import Random
 
 from simulator.knowledge import VITALS, Signs
 from simulator.phrase import Phrase, Value, pick
-from simulator.sections import pad, say
+from simulator.telling import pad, say
 from simulator.visit import CHILD, FAMILY_SCORE, LEAF_SCORE, Story, Visit
 from simulator.wording import Filler
 from simulator.writer import Bit, Findings, SectionWriter

@@ -13,18 +13,12 @@ from label_config.record import EMR, Coding, Diagnosis, EvidenceSpan, Sex
 from simulator.consistency import Consistency
 from simulator.examination import write_course, write_signs, write_tests
 from simulator.knowledge import Family, Pack
+from simulator.past_history import write_past
 from simulator.patient import EPISODES, Condition, Patient, Population, visit_of
+from simulator.personal_history import write_family, write_personal
 from simulator.phrase import Bank, fill, pick
-from simulator.sections import (
-    Rates,
-    duration,
-    end_history,
-    write_complaint,
-    write_family,
-    write_history,
-    write_past,
-    write_personal,
-)
+from simulator.present_illness import duration, end_history, write_complaint, write_history
+from simulator.telling import Rates
 from simulator.visit import ADULT, FAMILY_SCORE, NAME_SCORE, Story, Visit, name_of
 from simulator.writer import SectionWriter, Style
 
