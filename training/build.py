@@ -11,6 +11,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from label_config.files import data_hash
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from training.described import fit_described
@@ -21,7 +22,8 @@ from training.members import LATE, MEMBERS
 from training.network_training import NetworkTrainer
 from training.out_of_fold import Progress, targets
 from training.similarity import NameMapper
-from training.suggest import Suggester, SuggesterConfig, version_name
+from training.suggest import Suggester
+from training.suggester_config import SuggesterConfig
 from training.thresholds import DEFAULT
 from training.tune import fuse_unseen, tune
 
@@ -144,3 +146,8 @@ def complete(
         clean_ids=[c.emr_id for c in corpus.clean],
         config=config,
     )
+
+
+def version_name(number: int, noisy: Sequence[Coding], clean: Sequence[Coding]) -> str:
+    """For example "v3-1f09ac2e": a running number and a hash of the codings trained on."""
+    return f"v{number}-{data_hash([*noisy, *clean])[:8]}"

@@ -1,21 +1,13 @@
 """Names, abbreviations and coders' evidence strings that point to codes, with what became of them.
 
 Every string is found in a record by longest match, together with its context (denied, family,
-past, uncertain, in the diagnosis list). How far a string is believed is counted per code: the EMRs
-where it stood and the coder gave the code, against those where not.
-
-    precision(string, code) = (accepted + m * prior) / (accepted + rejected + m)
-
-A context is counted apart, with precision * factor as its prior, if its factor is far from 1. The
-factor starts as a rule ("denied" leaves a tenth) and is learned, because coders differ: some code
-what the record denies.
+past, uncertain, in the diagnosis list). `training.sightings` says how far it is believed there.
 
 Shapes: N EMRs, K codes.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,26 +21,14 @@ from label_config.errors import ConfigError
 from label_config.record import EMR, Coding, EvidenceSpan
 from label_config.taxonomy import Taxonomy
 from training.checkpoint import open_checkpoint, save_checkpoint
-from training.context import CONTEXTS, Context, ContextRules, context_at
+from training.context import Context, ContextRules, context_at
 from training.fold import SPACELESS_CHAR, fold, fold_name, whole_words
 from training.matcher import Match, Matcher, longest
 from training.names import names_by_code
 from training.rows import read_rows, write_rows
+from training.sightings import Sighting, Sightings
 
 KIND = "lexicon"
-DOUBT: dict[Context, float] = {
-    "affirmed": 1.0,
-    "listed": 1.0,
-    "uncertain": 0.6,
-    "history": 0.5,
-    "family": 0.1,
-    "negated": 0.1,
-}
-"""What a context leaves of a string's precision, as a rule."""
-_RULE_WEIGHT = 10.0
-"""How many sightings the rule is worth against what coders did."""
-_POOLED = (0.75, 1.33)
-"""Contexts with a factor between these are counted together with plain mentions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,16 +59,6 @@ class LexiconConfig:
             )
 
 
-class Sighting(NamedTuple):
-    """One EMR's vote on a string: seen in `context`, and the code given or not."""
-
-    pattern: str
-    code: str
-    context: Context
-    accepted: float
-    rejected: float
-
-
 class Mention(NamedTuple):
     """A string found: original offsets in a section, and its context."""
 
@@ -114,14 +84,8 @@ class Lexicon:
         self.config = config or LexiconConfig()
         self._rules = rules or ContextRules.load()
         self._column = {code: k for k, code in enumerate(self.codes)}
-        self._priors: dict[str, dict[str, float]] = {}
-        self._counts: defaultdict[tuple[str, str, Context], list[float]] = defaultdict(
-            lambda: [0.0, 0.0]
-        )
-        self._votes: dict[str, tuple[Sighting, ...]] = {}
         self._matcher = Matcher()
-        self.factors = dict(DOUBT)
-        """What each context leaves of a string's precision, learned by `fit`."""
+        self._seen = Sightings(prior_weight=self.config.prior_weight)
 
     @classmethod
     def fit(
@@ -149,7 +113,7 @@ class Lexicon:
             lexicon._teach_evidence(emr, coding)
         for emr, coding in known:
             lexicon._count(emr, coding)
-        lexicon._learn_factors()
+        lexicon._seen.learn_factors()
         return lexicon
 
     def learn(self, emr: EMR, coding: Coding) -> None:
@@ -165,7 +129,7 @@ class Lexicon:
         """The same as evidence, one span per code it speaks for; `score` is the precision."""
         spans = []
         for mention in self.found(emr):
-            for code in self._priors[mention.pattern]:
+            for code in self._seen.priors[mention.pattern]:
                 precision = self.precision(mention.pattern, code, mention.context)
                 if precision >= self.config.min_precision:
                     spans.append(
@@ -184,22 +148,14 @@ class Lexicon:
 
     def precision(self, pattern: str, code: str, context: Context) -> float:
         """How often the code is right where the string stands in this context, 0 to 1."""
-        m = self.config.prior_weight
-        believed = self._priors.get(pattern, {}).get(code, 0.0)
-        pooled = self._counts[pattern, code, "affirmed"]
-        plain = (pooled[0] + m * believed) / (pooled[0] + pooled[1] + m)
-        if self._kept_with(context) == "affirmed":
-            return plain
-        accepted, rejected = self._counts[pattern, code, context]
-        prior = min(1.0, plain * self.factors[context])
-        return (accepted + m * prior) / (accepted + rejected + m)
+        return self._seen.precision(pattern, code, context)
 
     # -- keeping ------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
         """Write the strings and every vote as Parquet, the settings as JSON."""
-        strings = [(p, c, w) for p, by_code in self._priors.items() for c, w in by_code.items()]
-        votes = [(emr_id, *vote) for emr_id, votes in self._votes.items() for vote in votes]
+        strings = [(p, c, w) for p, by in self._seen.priors.items() for c, w in by.items()]
+        votes = [(emr_id, *vote) for emr_id, own in self._seen.votes.items() for vote in own]
 
         def write(to: Path) -> None:
             write_rows(to / "strings.parquet", _STRINGS, strings)
@@ -208,7 +164,7 @@ class Lexicon:
         config = {
             "codes": list(self.codes),
             "config": asdict(self.config),
-            "factors": self.factors,
+            "factors": self._seen.factors,
         }
         save_checkpoint(folder, kind=KIND, config=config, write=write)
 
@@ -217,16 +173,16 @@ class Lexicon:
         """Read what `save` wrote. Raises CheckpointError for a missing or foreign folder."""
         settings = open_checkpoint(folder, kind=KIND)
         lexicon = cls(settings["codes"], config=LexiconConfig(**settings["config"]), rules=rules)
-        lexicon.factors = dict(settings["factors"])
+        lexicon._seen.factors = dict(settings["factors"])
         for row in read_rows(folder / "strings.parquet", _STRINGS):
-            lexicon._priors.setdefault(row["pattern"], {})[row["code"]] = row["prior"]
-        lexicon._matcher.add(lexicon._priors)
+            lexicon._seen.believe(row["pattern"], row["code"], row["prior"])
+        lexicon._matcher.add(lexicon._seen.priors)
         votes: dict[str, list[Sighting]] = {}
         for row in read_rows(folder / "votes.parquet", _VOTES):
             emr_id = row.pop("emr_id")
             votes.setdefault(emr_id, []).append(Sighting(**row))
         for emr_id, sightings in votes.items():
-            lexicon._vote(emr_id, sightings)
+            lexicon._seen.vote(emr_id, sightings)
         return lexicon
 
     # -- learning -----------------------------------------------------------------------------
@@ -235,8 +191,7 @@ class Lexicon:
         long_enough = len(pattern) >= self.config.shortest or SPACELESS_CHAR.match(pattern)
         if code not in self._column or not long_enough or not any(c.isalpha() for c in pattern):
             return
-        by_code = self._priors.setdefault(pattern, {})
-        by_code[code] = max(by_code.get(code, 0.0), prior)
+        self._seen.believe(pattern, code, prior)
         self._matcher.add([pattern])
 
     def _teach_evidence(self, emr: EMR, coding: Coding) -> None:
@@ -254,52 +209,12 @@ class Lexicon:
         sure = dict(zip(coding.codes, coding.confidence or (1.0,) * len(coding.codes), strict=True))
         sightings = []
         for pattern, context in sorted({(m.pattern, m.context) for m in self._find(emr)}):
-            for code in self._priors[pattern]:
+            for code in self._seen.priors[pattern]:
                 yes = sure.get(code, 0.0)
                 sightings.append(
                     Sighting(pattern, code, context, weight * yes, weight * (1.0 - yes))
                 )
-        self._vote(emr.emr_id, sightings)
-
-    def _vote(self, emr_id: str, sightings: Iterable[Sighting]) -> None:
-        for old in self._votes.pop(emr_id, ()):
-            self._add(old, -1.0)
-        self._votes[emr_id] = tuple(sightings)
-        for new in self._votes[emr_id]:
-            self._add(new, 1.0)
-
-    def _add(self, vote: Sighting, sign: float) -> None:
-        count = self._counts[vote.pattern, vote.code, self._kept_with(vote.context)]
-        count[0] += sign * vote.accepted
-        count[1] += sign * vote.rejected
-
-    def _kept_with(self, context: Context) -> Context:
-        low, high = _POOLED
-        return "affirmed" if low <= self.factors[context] <= high else context
-
-    def _learn_factors(self) -> None:
-        """Compare how often each context was accepted with plain mentions of the same strings."""
-        plain: defaultdict[tuple[str, str], list[float]] = defaultdict(lambda: [0.0, 0.0])
-        votes = [vote for own in self._votes.values() for vote in own]
-        for vote in votes:
-            if vote.context == "affirmed":
-                plain[vote.pattern, vote.code][0] += vote.accepted
-                plain[vote.pattern, vote.code][1] += vote.rejected
-        seen, expected = dict.fromkeys(CONTEXTS, 0.0), dict.fromkeys(CONTEXTS, 0.0)
-        for vote in votes:
-            accepted, rejected = plain.get((vote.pattern, vote.code), (0.0, 0.0))
-            if accepted + rejected > 0:
-                share = accepted / (accepted + rejected)
-                seen[vote.context] += vote.accepted
-                expected[vote.context] += (vote.accepted + vote.rejected) * share
-        for context, doubt in DOUBT.items():
-            if context != "affirmed":
-                self.factors[context] = (seen[context] + _RULE_WEIGHT * doubt) / (
-                    expected[context] + _RULE_WEIGHT
-                )
-        self._counts.clear()
-        for vote in votes:
-            self._add(vote, 1.0)
+        self._seen.vote(emr.emr_id, sightings)
 
     # -- finding ------------------------------------------------------------------------------
 
@@ -321,7 +236,7 @@ class Lexicon:
 
     def _speaks(self, pattern: str, context: Context) -> bool:
         least = self.config.min_precision
-        return any(self.precision(pattern, c, context) >= least for c in self._priors[pattern])
+        return any(self.precision(pattern, c, context) >= least for c in self._seen.priors[pattern])
 
 
 _STRINGS = pa.schema([("pattern", pa.string()), ("code", pa.string()), ("prior", pa.float64())])
@@ -335,4 +250,3 @@ _VOTES = pa.schema(
         ("rejected", pa.float64()),
     ]
 )
-assert set(DOUBT) == set(CONTEXTS)  # noqa: S101  # a context without a doubt could not be scored

@@ -30,7 +30,8 @@ from training.out_of_fold import (
 from training.phrase_model import PhraseModel
 from training.similarity import NameMapper
 from training.sparse import SparseModel
-from training.suggest import SuggesterConfig, embed_records
+from training.suggest import embed_records
+from training.suggester_config import SuggesterConfig
 
 Synonyms = Mapping[str, Iterable[str]]
 

@@ -1,4 +1,4 @@
-"""From probabilities to ticked codes: one threshold, one per code, or one that keeps a promise.
+"""From probabilities to ticked codes: a threshold of a high F1, or one that keeps a promise.
 
 Shapes: N EMRs, K codes. A code is ticked where its probability is at or above the threshold.
 """
@@ -52,24 +52,6 @@ def steady_threshold(probs: Floats, targets: Bools, *, shrinkage: float = 1000.0
         return DEFAULT
     share = positives / (positives + shrinkage)
     return float(share * own + (1 - share) * f1 / 2)
-
-
-def per_code_thresholds(probs_NK: Floats, targets_NK: Bools, *, shrinkage: float = 20.0) -> Floats:
-    """One threshold per code, shape (K,), pulled towards the global one.
-
-    `shrinkage` is how many positives it takes for a code's own threshold to count half.
-    """
-    if shrinkage < 0:
-        raise ConfigError(f"shrinkage needed 0 or more, got {shrinkage}")
-    overall, _ = best_threshold(probs_NK, targets_NK)
-    thresholds_K = np.full(probs_NK.shape[1], overall)
-    for k in range(probs_NK.shape[1]):
-        positives = int(targets_NK[:, k].sum())
-        if positives:
-            own, _ = best_threshold(probs_NK[:, k], targets_NK[:, k])
-            share = positives / (positives + shrinkage)
-            thresholds_K[k] = share * own + (1 - share) * overall
-    return thresholds_K
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,10 +24,10 @@ from sklearn.feature_extraction.text import CountVectorizer
 from label_config.errors import ConfigError
 from label_config.record import EMR
 from label_config.taxonomy import Taxonomy
+from training.candidate_names import NameEncoder
 from training.fold import fold, fold_name
 from training.name_features import best_per_code
 from training.names import names_by_code
-from training.similarity import NameEncoder
 from training.stems import tokens
 
 Floats = npt.NDArray[np.float64]

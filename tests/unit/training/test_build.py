@@ -16,7 +16,8 @@ from training.extractor import ExtractorConfig
 from training.member_training import train_members
 from training.resume import RunFolder
 from training.stages import CleanConfig, NoisyConfig, RawConfig, StagesConfig
-from training.suggest import Suggester, SuggesterConfig
+from training.suggest import Suggester
+from training.suggester_config import SuggesterConfig
 
 CODES = ["E11.9", "I10", "J18.9", "K35.8"]
 SMALL = StagesConfig(
@@ -94,6 +95,12 @@ def test_the_teacher_speaks_of_every_emr_without_clean_codes_once(train, ward, l
         ids = [emr.emr_id for emr in taught.emrs]
         others = {emr.emr_id for emr in ward[0][24:]}
         assert len(ids) == len(set(ids)) and set(ids) == {e.emr_id for e in emrs} | others
+
+
+def test_no_more_emrs_are_taught_than_the_settings_allow(train, lessons):
+    noisy = dataclasses.replace(TAUGHT.noisy, most_taught=27)
+    train(network=dataclasses.replace(TAUGHT, noisy=noisy))
+    assert [len(taught.emrs) for _, taught in lessons] == [27, 32], "those with codings all count"
 
 
 def test_without_the_option_nobody_teaches(train, lessons):

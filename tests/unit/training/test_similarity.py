@@ -131,7 +131,8 @@ def test_a_saved_mapper_says_the_same(
 def test_a_short_form_is_read_as_the_pool_writes_it_out(taxonomy: Taxonomy) -> None:
     pool = ["severe CAP", "CAP", "community acquired pneumonia", "Essential hypertension"]
     mapper = NameMapper.fit(pool, taxonomy, CODES, LetterEncoder())
-    assert mapper.abbreviations.readings("CAP") == ("cap", "community acquired pneumonia")
+    readings = mapper.candidates.abbreviations.readings("CAP")
+    assert readings == ("cap", "community acquired pneumonia")
     assert [m.code for m in mapper.map(["CAP", "severe cap"])] == ["J18.9", "J18.9"]
 
 

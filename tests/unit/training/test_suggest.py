@@ -11,7 +11,8 @@ from training.encoder import Encoder
 from training.extractor import ExtractorConfig
 from training.similarity import NameMapper
 from training.stages import CleanConfig, NoisyConfig, RawConfig, StagesConfig
-from training.suggest import Suggester, SuggesterConfig
+from training.suggest import Suggester
+from training.suggester_config import SuggesterConfig
 
 Ward = tuple[list[EMR], list[Coding]]
 CODES = ["E11.9", "I10", "J18.9", "K35.8"]

@@ -8,7 +8,6 @@ from sklearn.metrics import f1_score
 from label_config.errors import ConfigError, DataError
 from training.thresholds import (
     best_threshold,
-    per_code_thresholds,
     promised_threshold,
     steady_threshold,
 )
@@ -51,24 +50,6 @@ def test_few_positives_give_a_threshold_near_half_the_f1_and_many_the_best_one()
     )
     with pytest.raises(ConfigError, match="shrinkage"):
         steady_threshold(probs, targets, shrinkage=-1)
-
-
-def test_thresholds_per_code_lie_between_their_own_and_the_global_one() -> None:
-    rng = np.random.default_rng(0)
-    targets = rng.random((400, 2)) < np.array([0.5, 0.02])
-    probs = np.clip(targets * 0.3 + rng.random((400, 2)) * np.array([0.9, 0.3]), 0, 1)
-    overall, _ = best_threshold(probs, targets)
-    tuned = per_code_thresholds(probs, targets)
-    own = [best_threshold(probs[:, k], targets[:, k])[0] for k in range(2)]
-    for k in range(2):
-        assert min(own[k], overall) <= tuned[k] <= max(own[k], overall)
-    assert abs(tuned[0] - own[0]) < abs(tuned[1] - own[1]) or own[1] == overall
-
-
-def test_a_code_without_positives_takes_the_global_threshold() -> None:
-    probs = np.array([[0.9, 0.2], [0.1, 0.3]])
-    targets = np.array([[True, False], [False, False]])
-    assert per_code_thresholds(probs, targets)[1] == best_threshold(probs, targets)[0]
 
 
 def test_the_promise_holds_on_new_emrs() -> None:
