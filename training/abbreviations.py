@@ -127,7 +127,7 @@ def _initials(names: Iterable[str], vocabulary: set[str]) -> dict[str, tuple[str
     """Initials that only one official name has; they are no word themselves."""
     owners: defaultdict[str, dict[str, None]] = defaultdict(dict)
     for name in names:
-        for letters in abbreviations(name):
+        for letters in sorted(abbreviations(name)):
             owners[letters.lower()].setdefault(fold_name(name))
     return {
         short: tuple(long)

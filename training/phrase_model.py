@@ -85,6 +85,7 @@ class PhraseModel:
     ) -> None:
         self.codes, self.table, self.config = table.codes, table, config
         self._shared, self._own = shared, dict(own)
+        self._last: Reading | None = None
 
     @classmethod
     def fit(
@@ -120,7 +121,7 @@ class PhraseModel:
 
     def scores(self, emrs: Sequence[EMR] | Sequence[Reading]) -> Floats:
         """How surely some phrase stands for each code, shape (N, K), 0 where none was found."""
-        readings = _read(emrs)
+        readings = self._readings(emrs)
         rows, probs_R = self._judge(readings)
         E, K = max(1, len(self.table.code)), len(self.codes)
         keys, at = np.unique(rows.emr_R * E + rows.entry_R, return_inverse=True)
@@ -133,7 +134,7 @@ class PhraseModel:
 
     def mentions(self, emr: EMR) -> list[EvidenceSpan]:
         """The places that speak for a code; `score` is the probability."""
-        (reading,) = _read([emr])
+        (reading,) = self._readings([emr])
         rows, probs_R = self._judge([reading])
         spans = []
         for r in np.flatnonzero(probs_R >= self.config.shown):
@@ -174,6 +175,15 @@ class PhraseModel:
             return cls(table, shared, own, PhraseConfig(**settings["config"]))
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{folder} does not fit this version: {error}") from None
+
+    def _readings(self, emrs: Sequence[EMR] | Sequence[Reading]) -> list[Reading]:
+        """As `_read`; who asks for an EMR's scores asks for its mentions next: it is read once."""
+        last = self._last
+        if len(emrs) == 1 and last is not None and last.emr is emrs[0]:
+            return [last]
+        readings = _read(emrs)
+        self._last = readings[-1] if len(readings) == 1 else None
+        return readings
 
     def _judge(self, readings: Sequence[Reading]) -> tuple[Rows, Floats]:
         rows = make_rows(readings, self.table)

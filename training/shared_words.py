@@ -80,7 +80,11 @@ def excerpt(emr: EMR, words: Iterable[str], rarity: WordRarity) -> str:
     for text in emr.sections.values():
         for match in _SENTENCE.finditer(text):
             sentence = match.group().strip()
-            weight = sum(rarity[word] for word in content_words(sentence) & wanted)
+            low = sentence.casefold()
+            # taking a sentence apart is slow, and few hold any of the wanted words
+            held = sorted(word for word in wanted if word in low)
+            inside = content_words(sentence) if held else ()
+            weight = sum(rarity[word] for word in held if word in inside)
             if sentence and weight > best_weight:
                 best, best_weight = sentence, weight
     if not best:

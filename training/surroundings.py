@@ -11,6 +11,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import fsum
 
 import numpy as np
 import numpy.typing as npt
@@ -39,7 +40,8 @@ class CodeSurroundings:
 
     def logits(self, shared_R: Floats, features: Sequence[set[str]]) -> Floats:
         """Of its rows."""
-        own = [sum(self.weights.get(f, 0.0) for f in row) for row in features]
+        # exact, because a set's order changes from process to process
+        own = [fsum(self.weights.get(f, 0.0) for f in row) for row in features]
         return np.asarray(self.shared * shared_R + self.bias + np.array(own, dtype=float))
 
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -6,7 +7,9 @@ import pytest
 from label_config.errors import CheckpointError, ConfigError
 from label_config.record import EMR, Coding, EvidenceSpan
 from label_config.taxonomy import Taxonomy
+from training import phrase_model, phrases
 from training.phrase_model import PhraseConfig, PhraseModel
+from training.surroundings import CodeSurroundings
 
 CODES = ["E11.9", "I10", "J18.9", "K35.8"]
 Ward = tuple[list[EMR], list[Coding]]
@@ -49,6 +52,22 @@ def test_evidence_is_the_phrase_at_its_place(model: PhraseModel) -> None:
     assert all(model.config.shown <= s.score <= 1 for s in spans)
 
 
+def test_an_emr_is_read_once_for_its_scores_and_mentions(
+    model: PhraseModel, ward: Ward, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[EMR] = []
+
+    def counted(emrs: list[EMR]) -> list[phrases.Reading]:
+        reads.extend(emrs)
+        return phrases.read(emrs)
+
+    monkeypatch.setattr(phrase_model, "read", counted)
+    for emr in ward[0][:2]:
+        model.scores([emr])
+        assert model.mentions(emr) == PhraseModel.mentions(model, replace(emr))
+    assert reads == [emr for emr in ward[0][:2] for _ in range(2)]
+
+
 def test_a_finished_emr_changes_the_next_scores(ward: Ward, four_codes: Taxonomy) -> None:
     model = PhraseModel.fit(*ward, four_codes, CODES)
     seen, later = (EMR(i, {"Illness": "Known HbA1c of nine."}) for i in ("n1", "n2"))
@@ -88,3 +107,11 @@ def test_a_missing_coding_a_foreign_folder_and_bad_settings_are_refused(
         PhraseModel.load(tmp_path)
     with pytest.raises(ConfigError, match="folds"):
         PhraseConfig(folds=1)
+
+
+def test_the_order_in_which_words_were_read_changes_nothing() -> None:
+    own = CodeSurroundings(0.0, 1.0, {f"~:{i}": 0.1 * i for i in range(1, 9)})
+    words = list(own.weights)
+    there, back = (own.logits(np.zeros(1), [order]) for order in (words, words[::-1]))  # type: ignore[list-item]
+    assert sum(own.weights.values()) != sum(reversed(own.weights.values()))
+    assert there == back
