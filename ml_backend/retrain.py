@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as release
 from pathlib import Path
 
@@ -15,11 +15,13 @@ from label_config.record import Coding
 from ml_backend.locks import locked
 from ml_backend.registry import ModelVersion, Registry
 from ml_backend.workspace import Workspace
+from training.adapt import AdaptConfig
 from training.encoder import Encoder
 from training.encoder_files import DEFAULT_ENCODER
 from training.similarity import NameMapper
 from training.stages import StagesConfig
-from training.suggest import Suggester, SuggesterConfig
+from training.suggest import Suggester
+from training.suggester_config import SuggesterConfig
 
 Progress = Callable[[str, int, int], None]
 """Called with the name of a step, how much of it is done, and how much there is."""
@@ -146,7 +148,10 @@ def suggester_config(workspace: Workspace, *, has_clean: bool) -> SuggesterConfi
     """The members that the workspace asks for; the cold start does without the network."""
     presets = {"quick": StagesConfig.quick, "best": StagesConfig.best, "paper": StagesConfig.paper}
     preset = presets.get(workspace.config.network) if has_clean else None
-    return SuggesterConfig(network=preset() if preset else None)
+    if preset is None:
+        return SuggesterConfig()
+    adapt = AdaptConfig() if workspace.config.fine_tune else None
+    return SuggesterConfig(network=replace(preset(), adapt=adapt))
 
 
 def load_encoder() -> Encoder:

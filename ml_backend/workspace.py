@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache, cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -40,6 +41,8 @@ class ProjectConfig:
     """"icd10cm", or the name of a CSV file in this folder."""
     network: Literal["none", "quick", "best", "paper"] = "best"
     """Preset of the graph network's three stages; "none" leaves it out."""
+    fine_tune: bool = False
+    """Whether the network fine-tunes the encoder's top layers first (extra `lora`)."""
     interface: str = "coding"
     """The coders' screen: "coding", "choices" (small code sets) or "evidence" (review)."""
     overlap: int = 1
@@ -59,6 +62,8 @@ class ProjectConfig:
             raise ConfigError("the code set repeats a code")
         if self.network not in ("none", "quick", "best", "paper"):
             raise ConfigError(f"network must be none, quick, best or paper, got {self.network!r}")
+        if self.fine_tune and self.network == "none":
+            raise ConfigError("fine_tune needs a network, got network none")
         if self.quota < 1 or self.overlap < 1:
             raise ConfigError(
                 f"quota and overlap must be at least 1, got {self.quota} and {self.overlap}"
@@ -86,12 +91,16 @@ class Workspace:
 
     @classmethod
     def create(cls, folder: Path, config: ProjectConfig) -> Workspace:
-        """Make the folder, or open it if it already holds the same project."""
+        """Make the folder, or open it if it already holds the same project.
+
+        Raises ConfigError for a folder of another project, or settings that cannot be used here.
+        """
         if (folder / "project.json").exists():
             workspace = cls(folder)
             if workspace.config.title != config.title:
                 raise ConfigError(f"{folder} already holds project {workspace.config.title!r}")
             return workspace
+        _refuse_without_extra(config)
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / "project.json", dataclasses.asdict(config))
         return cls(folder)
@@ -129,9 +138,12 @@ class Workspace:
             self._stamps[name] = stamp
 
     def configure(self, **changes: Any) -> None:
-        """Change settings and write them."""
-        self.config = dataclasses.replace(self.config, **changes)
-        write_json(self.folder / "project.json", dataclasses.asdict(self.config))
+        """Change settings and write them. Raises ConfigError for those that cannot be used."""
+        config = dataclasses.replace(self.config, **changes)
+        if changes.get("fine_tune"):
+            _refuse_without_extra(config)
+        self.config = config
+        write_json(self.folder / "project.json", dataclasses.asdict(config))
         self.reload()
 
     # -- records ------------------------------------------------------------------------------
@@ -261,6 +273,12 @@ class Workspace:
 def _icd10cm() -> Taxonomy:
     """One tree, and one search index, for all projects of a process."""
     return Taxonomy.icd10cm()
+
+
+def _refuse_without_extra(config: ProjectConfig) -> None:
+    """Asked when settings are made, not when they are read: reading them needs no extra."""
+    if config.fine_tune and find_spec("peft") is None:
+        raise ConfigError("fine_tune needs the extra: pip install 'clinicoco[lora]'")
 
 
 def _stamp(path: Path) -> tuple[Any, ...]:

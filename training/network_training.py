@@ -22,7 +22,7 @@ from training.members import network_scores
 from training.network import Network
 from training.out_of_fold import Floats, Progress
 from training.stages import StagesConfig, Taught, train_network
-from training.suggest import SuggesterConfig
+from training.suggester_config import SuggesterConfig
 from training.teacher import sparse_teacher
 
 _log = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class NetworkTrainer:
         emrs, codings = self.corpus.clean_emrs, self.corpus.clean
         folds_N = self.corpus.folds(self.config)
         train, test = np.flatnonzero(folds_N != 0), np.flatnonzero(folds_N == 0)
+        # the whole one's adapter has seen the first fold's codes: this one fine-tunes its own
         network = self._train("unseen", [emrs[i] for i in train], [codings[i] for i in train])
         scores: dict[str, Floats] = {}
         for member, said_NK in network_scores(network, [emrs[i] for i in test]).items():
@@ -116,6 +117,7 @@ class NetworkTrainer:
             codes=self.codes,
             weights_N=np.concatenate([np.ones(len(emrs)), noisy_weights]),
             config=self.config.sparse,
+            most=self.stages.noisy.most_taught,
             seed=self.config.seed,
             progress=lambda done, total: self.say("teacher", done, total),
         )

@@ -40,6 +40,8 @@ class NoisyConfig:
     taught: float = 0.0
     """Weight of a teacher's probabilities as soft targets, against 1 for a noisy code; needs
     `codes`. The paper has no teacher."""
+    most_taught: int = 5_000
+    """EMRs that a teacher speaks of; those that it learned from are always among them."""
     overlap: Overlap = "count"
 
 
@@ -108,10 +110,10 @@ class StagesConfig:
                 "stages need held_back in 0 to 0.5 and patience >= 1, "
                 f"got {self.held_back} and {self.patience}"
             )
-        if noisy.taught < 0 or (noisy.taught and not noisy.codes):
+        if noisy.taught < 0 or (noisy.taught and not noisy.codes) or noisy.most_taught < 1:
             raise ConfigError(
-                "a teacher needs noisy.taught >= 0, and noisy.codes above 0, "
-                f"got {noisy.taught} and {noisy.codes}"
+                "a teacher needs noisy.taught >= 0, noisy.codes above 0, noisy.most_taught >= 1, "
+                f"got {noisy.taught}, {noisy.codes} and {noisy.most_taught}"
             )
         if not 0.0 <= self.hierarchy <= 1.0 or (self.hierarchy and not self.start_from_names):
             raise ConfigError(

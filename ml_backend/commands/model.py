@@ -36,16 +36,34 @@ def auto_label(workspace: WorkspaceArgument, json_file: JsonOption = None) -> No
     table.show(f"noisy codes of {len(codings)} EMRs", rows, json_file)
 
 
-def train(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
+def train(
+    workspace: WorkspaceArgument,
+    network: Annotated[
+        str,
+        typer.Option(help="Graph network from now on: none, quick, best or paper (kept)."),
+    ] = "",
+    fine_tune: Annotated[
+        bool | None,
+        typer.Option(
+            "--fine-tune/--no-fine-tune",
+            help="Fine-tune the encoder's top layers for it first (extra lora; kept).",
+        ),
+    ] = None,
+    json_file: JsonOption = None,
+) -> None:
     """Train a new model version on all EMRs, noisy and clean; it serves if it is not worse.
 
-    Without clean EMRs this makes the cold-start model.
+    Without clean EMRs this makes the cold-start model, which has no network.
     """
     from ml_backend import steps
     from ml_backend.workspace import Workspace
 
+    opened = Workspace(workspace)
+    asked = {"network": network or None, "fine_tune": fine_tune}
+    if changes := {name: value for name, value in asked.items() if value is not None}:
+        opened.configure(**changes)
     with progress_bar() as progress:
-        trained = steps.train_model(Workspace(workspace), progress=progress)
+        trained = steps.train_model(opened, progress=progress)
     row = {"version": trained.version.version, "serves": trained.promoted}
     table.show("trained", [{**row, **trained.version.validation}], json_file)
 

@@ -17,8 +17,10 @@ from ml_backend import cli
 from ml_backend.commands.experiment import BENCHMARKS, EXPERIMENTS
 from ml_backend.label_studio import ProjectInfo
 from ml_backend.processes import free_port
+from ml_backend.registry import ModelVersion
+from ml_backend.retrain import Trained
 from ml_backend.settings import settings
-from ml_backend.workspace import Workspace
+from ml_backend.workspace import ProjectConfig, Workspace
 
 Run = Callable[..., tuple[int, str]]
 
@@ -137,6 +139,27 @@ def test_set_up_hands_screen_and_overlap_on_and_keeps_them(
     assert run("set-up", ward)[0] == 0
     assert (asked["screen"], asked["maximum_annotations"]) == ("choices", 2)
     assert run("set-up", ward, "--overlap", "0")[0] == 2
+
+
+def test_train_keeps_the_network_that_it_is_given(
+    run: Run, ward: Path, environment: pytest.MonkeyPatch
+):
+    trained: list[ProjectConfig] = []
+
+    def train(opened: Workspace, *, progress: Any) -> Trained:
+        trained.append(opened.config)
+        return Trained(ModelVersion("v1", ward, "now", {}), promoted=True)
+
+    environment.setattr("ml_backend.steps.train_model", train)
+    assert run("train", ward, "--network", "quick", "--fine-tune")[0] == 0
+    assert run("train", ward)[0] == 0
+    assert run("train", ward, "--no-fine-tune")[0] == 0
+    assert [c.network for c in trained] == ["quick"] * 3
+    assert [c.fine_tune for c in trained] == [True, True, False]
+    code, said = run("train", ward, "--network", "none", "--fine-tune")
+    assert code == 1
+    assert "fine_tune needs a network" in said
+    assert Workspace(ward).config == trained[-1]
 
 
 def test_a_refused_token_is_named_with_its_variable(

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import pytest
 from label_config.files import write_records
 from label_config.record import EMR, Coding
 from ml_backend import retrain
-from ml_backend.retrain import train_model
+from ml_backend.retrain import suggester_config, train_model
 from ml_backend.workspace import ProjectConfig, Workspace
-from training.suggest import SuggesterConfig
+from training.adapt import AdaptConfig
+from training.stages import StagesConfig
+from training.suggester_config import SuggesterConfig
 
 
 class Killed(Exception):
@@ -87,3 +90,19 @@ def test_a_version_that_is_there_already_leaves_no_state_either(run, trainings, 
     (trainings[1] / "whole").mkdir(parents=True)
     train_model(workspace, config=SuggesterConfig(), progress=print, again=False)
     assert len(trainings) == 2 and not trainings[1].exists()
+
+
+@pytest.mark.parametrize("network", ["quick", "best", "paper"])
+def test_the_workspace_says_whether_the_network_fine_tunes_the_encoder(workspace, network):
+    preset = getattr(StagesConfig, network)()
+    workspace.configure(network=network)
+    assert suggester_config(workspace, has_clean=True).network == preset
+    workspace.configure(fine_tune=True)
+    asked = suggester_config(workspace, has_clean=True).network
+    assert asked is not None and asked.adapt == AdaptConfig()
+    assert replace(asked, adapt=None) == preset
+
+
+def test_a_cold_start_has_no_network_whatever_the_workspace_says(workspace):
+    workspace.configure(fine_tune=True)
+    assert suggester_config(workspace, has_clean=False).network is None

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -50,11 +51,36 @@ def test_changed_settings_reach_another_process(workspace: Workspace):
         ({"codes": ("I10", "I10")}, "repeats"),
         ({"quota": 0}, "quota"),
         ({"title": "x"}, "3 characters"),
+        ({"network": "none", "fine_tune": True}, "fine_tune needs a network"),
     ],
 )
 def test_settings_that_no_project_can_use_are_refused(changes: dict, reason: str):
     with pytest.raises(ConfigError, match=reason):
         ProjectConfig(**{"title": "Ward 7", "codes": ("I10",), **changes})
+
+
+def test_a_workspace_that_was_made_before_a_setting_opens_with_its_default(workspace: Workspace):
+    path = workspace.folder / "project.json"
+    values = json.loads(path.read_text())
+    del values["fine_tune"]
+    path.write_text(json.dumps(values))
+    assert Workspace(workspace.folder).config == CONFIG
+
+
+def test_fine_tuning_is_refused_where_its_extra_is_missing_but_a_workspace_with_it_opens(
+    workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    workspace.configure(fine_tune=True)
+    monkeypatch.setattr("ml_backend.workspace.find_spec", lambda name: None)
+    assert Workspace(workspace.folder).config.fine_tune
+    workspace.configure(fine_tune=False)
+    for refused in (
+        lambda: workspace.configure(fine_tune=True),
+        lambda: Workspace.create(tmp_path / "new", replace(CONFIG, fine_tune=True)),
+    ):
+        with pytest.raises(ConfigError, match=r"clinicoco\[lora\]"):
+            refused()
+    assert not Workspace(workspace.folder).config.fine_tune and not (tmp_path / "new").exists()
 
 
 def test_a_step_that_came_too_early_says_which_command_is_needed(workspace: Workspace):

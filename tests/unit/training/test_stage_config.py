@@ -19,6 +19,7 @@ def test_no_preset_has_an_option_that_is_not_asked_for():
     [
         {"noisy": NoisyConfig(taught=1.0)},
         {"noisy": NoisyConfig(codes=1.0, taught=-1.0)},
+        {"noisy": NoisyConfig(codes=1.0, taught=1.0, most_taught=0)},
         {"hierarchy": 0.5},
         {"hierarchy": 1.5, "start_from_names": True, "extractor": ExtractorConfig(attend="words")},
     ],

@@ -51,6 +51,20 @@ def test_an_emr_that_counts_nothing_teaches_nothing(known):
     assert said.probs_NK[-1, 1] > 0.5 > said.probs_NK[-1, 0]
 
 
+@pytest.mark.parametrize(("most", "spoken_of"), [(36, 4), (32, 0), (5, 0), (None, 40)])
+def test_of_a_large_pool_the_known_and_a_drawn_part_are_spoken_of(known, most, spoken_of):
+    others = [EMR(f"r{i}", {"History": "seen cough"}) for i in range(40)]
+    ids = [
+        [emr.emr_id for emr in sparse_teacher(*known, others, codes=CODES, most=most, seed=s).emrs]
+        for s in (0, 0, 1)
+    ]
+    drawn = [each[len(known[0]) :] for each in ids]
+    assert all(each[: len(known[0])] == [emr.emr_id for emr in known[0]] for each in ids)
+    assert all(len(set(each)) == spoken_of for each in drawn)
+    assert drawn[0] == drawn[1] == sorted(drawn[0], key=lambda emr_id: int(emr_id[1:]))
+    assert (drawn[0] != drawn[2]) == (most == 36), "another seed draws others"
+
+
 def test_nobody_is_taught_by_too_few_emrs_or_about_emrs_without_text(known):
     emrs, codings = known
     few = sparse_teacher(emrs[: FOLDS - 1], codings[: FOLDS - 1], emrs[10:], codes=CODES)
