@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
+from importlib.metadata import version as release
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +17,10 @@ from label_config.files import atomic_path, write_json
 from label_config.measured import Measured
 from ml_backend import table
 from ml_backend.commands.options import JsonOption, progress_bar
+from ml_backend.locks import locked
+
+if TYPE_CHECKING:
+    from simulator.experiments.kept import Kept
 
 ReportOption = Annotated[
     Path | None, typer.Option(help="Write a Markdown report to this file.", metavar="FILE")
@@ -35,9 +41,10 @@ EXPERIMENTS = {
     "fig6": "simulator.experiments.network_fig6",
     "transfer": "simulator.experiments.network_transfer",
     "parts": "simulator.experiments.network_parts",
+    "amounts": "simulator.experiments.network_amounts",
     "fusion": "simulator.experiments.network_fusion",
 }
-"""Name -> module with `run(quick, seeds, progress=None, data=None) -> Measured`."""
+"""Name -> module with `run(quick, seeds, progress=None, data=None, kept=NOTHING) -> Measured`."""
 BENCHMARKS = {
     "sampler": "sampler.benchmark",
     "simulate": "simulator.benchmark",
@@ -66,13 +73,40 @@ def experiment(
     data: Annotated[
         Path | None, typer.Option(help="A real corpus to add, if it takes one.")
     ] = None,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            help="Finished rows are kept in FILE; begun again, the run goes on from there.",
+            metavar="FILE",
+        ),
+    ] = None,
     json_file: JsonOption = None,
     report: ReportOption = None,
 ) -> None:
     """Run an experiment: a question about quality, answered over several seeds."""
-    numbers = range(first_seed, first_seed + seeds)
-    options = {} if data is None else {"data": data}
-    _run("experiment", EXPERIMENTS, name, json_file, report, quick=quick, seeds=numbers, **options)
+    _refuse_unknown("experiment", EXPERIMENTS, name)
+    options: dict[str, Any] = {"quick": quick, "seeds": range(first_seed, first_seed + seeds)}
+    if data is not None:
+        options["data"] = data
+    if keep is None:
+        _run("experiment", EXPERIMENTS, name, json_file, report, **options)
+        return
+    with _kept(keep, name, quick=quick) as kept:
+        _run("experiment", EXPERIMENTS, name, json_file, report, **options, kept=kept)
+
+
+@contextmanager
+def _kept(path: Path, name: str, *, quick: bool) -> Iterator[Kept]:
+    """The rows of the file; its first line holds what the record says of all rows alike."""
+    from simulator.experiments.kept import KeptInFile, content_hash  # numpy is slow to import
+
+    record = table.experiment_json(name, "", [], [], seeds=(), data_hash="")
+    commit = record["commit"] and record["commit"].removesuffix("-dirty")
+    about = {"experiment": name, "quick": quick, "version": release("clinicoco"), "commit": commit}
+    with locked(path, wait=False) as is_ours:
+        if not is_ours:
+            raise ConfigError(f"needed {path} for this run alone, but another run is writing to it")
+        yield KeptInFile(path, about | {"code": content_hash()} | record["machine"])
 
 
 def bench(
@@ -82,7 +116,13 @@ def bench(
     report: ReportOption = None,
 ) -> None:
     """Run a benchmark: time and memory, as ratios to a baseline of the same run."""
+    _refuse_unknown("bench", BENCHMARKS, name)
     _run("bench", BENCHMARKS, name, json_file, report, quick=quick)
+
+
+def _refuse_unknown(kind: str, known: Mapping[str, str], name: str) -> None:
+    if name not in known:
+        raise ConfigError(f"no {kind} {name!r}; there are: {', '.join(sorted(known))}")
 
 
 def _run(
@@ -93,8 +133,6 @@ def _run(
     report: Path | None,
     **options: Any,
 ) -> None:
-    if name not in known:
-        raise ConfigError(f"no {kind} {name!r}; there are: {', '.join(sorted(known))}")
     with progress_bar() as progress:
         result: Measured = import_module(known[name]).run(
             **options, progress=lambda done, total: progress(f"{kind} {name}", done, total)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from label_config.files import data_hash
 from label_config.measured import Measured, Progress, goal
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
+from simulator.experiments.cells import Cell, finished, first_seeds, hash_of_all
 from simulator.experiments.codiesp_checks import highlight_row, promise_row
 from simulator.experiments.codiesp_data import Language, frequent_codes, read_cases
 from simulator.experiments.codiesp_strict import band_recalls, strict_rows
+from simulator.experiments.kept import NOTHING, Kept
 from training.evaluate import evaluate
 from training.fusion import Fusion
 from training.lexicon import Lexicon
@@ -87,6 +89,11 @@ class Corpus:
     codings: list[Coding]
 
     @cached_property
+    def hash(self) -> str:
+        """Of all cases and their codes."""
+        return hash_of_all([data_hash(self.emrs), data_hash(self.codings)])
+
+    @cached_property
     def readings(self) -> list[Reading]:
         """For the phrase model."""
         return read(self.emrs)
@@ -126,6 +133,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Learn, tune and judge per order and setting.
 
@@ -134,23 +142,33 @@ def run(
         seeds: One order of the cases per seed.
         progress: Called after each setting.
         data: The folder with the CodiEsp files.
+        kept: Where finished rows are, per order and setting.
     """
     if data is None:
         raise ConfigError(
             "the codiesp experiment needed the folder of its cases (--data), got none"
         )
-    seeds = tuple(seeds)[:2] if quick else tuple(seeds)
+    seeds = first_seeds(seeds, quick=quick, most=2)
     settings = QUICK if quick else FULL
     languages = dict.fromkeys(setting.language for setting in settings)
     corpora = {language: Corpus(*read_cases(data, language)) for language in languages}
-    taxonomy, rows = Taxonomy.icd10cm(), list[dict[str, Any]]()
-    cells = [(setting, seed) for seed in seeds for setting in settings]
-    for done, (setting, seed) in enumerate(cells, start=1):
-        rows += _rows(corpora[setting.language], setting, seed, taxonomy)
-        if progress is not None:
-            progress(done, len(cells))
-    digest = data_hash([coding for corpus in corpora.values() for coding in corpus.codings])
-    return Measured(rows, goals(rows), seeds, digest[:16], shown=SHOWN)
+    taxonomy = Taxonomy.icd10cm()
+    cells = [
+        Cell(
+            {**setting.name, "seed": seed, "data": corpora[setting.language].hash},
+            partial(_cell, corpora[setting.language], setting, seed, taxonomy),
+        )
+        for seed in seeds
+        for setting in settings
+    ]
+    rows, digest = finished(cells, len(cells), kept=kept, progress=progress)
+    return Measured(rows, goals(rows), seeds, digest, shown=SHOWN)
+
+
+def _cell(
+    corpus: Corpus, setting: Setting, seed: int, taxonomy: Taxonomy
+) -> tuple[str, list[dict[str, Any]]]:
+    return corpus.hash, _rows(corpus, setting, seed, taxonomy)
 
 
 def _rows(corpus: Corpus, setting: Setting, seed: int, taxonomy: Taxonomy) -> list[dict[str, Any]]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache, cached_property, partial
 from itertools import islice, pairwise, product
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,9 @@ from label_config.taxonomy import Taxonomy
 from sampler import CoverageSampler
 from sampler.labels import code_matrix
 from sampler.synthetic import PoolConfig, pool_from_clean
+from simulator.experiments.cells import Cell, finished, first_seeds
 from simulator.experiments.codiesp_data import Language, frequent_codes, read_cases
+from simulator.experiments.kept import NOTHING, Kept
 from simulator.hospital import Hospital
 from simulator.knowledge import load_pack
 
@@ -30,6 +33,7 @@ Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
 
 N_SIMULATED = 3_000
+SIMULATED = "simulated, 50 codes"
 TOP = 50
 QUOTA = 20
 NOISE = 0.3
@@ -59,12 +63,20 @@ class Corpus:
     category: Rows
     """(K,) ascending."""
 
+    @cached_property
+    def hash(self) -> str:
+        """Of texts and codes."""
+        digest = hashlib.sha256("".join(self.texts).encode())
+        digest.update(self.clean.indptr.tobytes() + self.clean.indices.tobytes())
+        return digest.hexdigest()[:16]
+
 
 def run(
     quick: bool,
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Draw the curves of every policy on the simulated hospital and, with `data`, on CodiEsp.
 
@@ -76,8 +88,9 @@ def run(
         seeds: Of split, noise and ties; the simulated hospital is another one for each.
         progress: Called after each curve.
         data: The folder with `codiesp_{es,en}_traindev.jsonl`.
+        kept: Where finished curves are.
     """
-    seeds = tuple(seeds)[:2] if quick else tuple(seeds)
+    seeds = first_seeds(seeds, quick=quick, most=2)
     sizes = QUICK_SIZES if quick else SIZES
     wanted = dict(islice(CORPORA.items(), 1 if quick else None)) if data is not None else {}
     real = [
@@ -85,26 +98,49 @@ def run(
         for name, (language, chapters) in wanted.items()
     ]
     total = len(seeds) * (1 + len(real)) * len(POLICIES) * len(LEARNS_FROM)
-    rows: list[dict[str, Any]] = []
-    digest = hashlib.sha256()
-    for seed in seeds:
-        for corpus in (_simulated(seed), *real):
-            digest.update("".join(corpus.texts).encode())
-            trial = Trial(corpus, seed)
-            for policy, learns_from in product(POLICIES, LEARNS_FROM):
-                about = {"data": corpus.name, "learns_from": learns_from, "policy": policy}
-                for size, scores in trial.curve(policy, sizes, noisy=learns_from != "clean"):
-                    rows.append(about | {"annotated": size, "seed": seed} | scores)
-                if progress is not None:
-                    progress(len(rows) // len(sizes), total)
-    return Measured(rows, _goals(rows), seeds, digest.hexdigest()[:16], figure=Figure(rows).draw)
+    cells = (cell for seed in seeds for cell in _cells(seed, real, sizes))
+    rows, digest = finished(cells, total, kept=kept, progress=progress)
+    return Measured(rows, _goals(rows), seeds, digest, figure=Figure(rows).draw)
+
+
+def _cells(seed: int, real: Sequence[Corpus], sizes: Sequence[int]) -> Iterator[Cell]:
+    """The curves of one seed; texts are drawn and read where one of theirs is not kept."""
+    sources: list[tuple[str, str, Callable[[], Corpus]]] = [
+        (SIMULATED, "", partial(_simulated, seed)),
+        *((corpus.name, corpus.hash, partial(_same, corpus)) for corpus in real),
+    ]
+    for name, content, draw in sources:
+        trial = cache(partial(_trial, draw, seed))
+        for policy, learns_from in product(POLICIES, LEARNS_FROM):
+            about = {"data": name, "learns_from": learns_from, "policy": policy}
+            key = about | {"seed": seed, "hash": content, "sizes": sizes}
+            yield Cell(key, partial(_curve, trial, about, sizes))
+
+
+def _same(corpus: Corpus) -> Corpus:
+    """Real cases are read already."""
+    return corpus
+
+
+def _trial(draw: Callable[[], Corpus], seed: int) -> Trial:
+    return Trial(draw(), seed)
+
+
+def _curve(
+    trial: Callable[[], Trial], about: dict[str, str], sizes: Sequence[int]
+) -> tuple[str, list[dict[str, Any]]]:
+    """The hash of the corpus, and a row per point."""
+    its, noisy = trial(), about["learns_from"] != "clean"
+    points = its.curve(about["policy"], sizes, noisy=noisy)
+    rows = [about | {"annotated": size, "seed": its.seed} | scores for size, scores in points]
+    return its.data_hash, rows
 
 
 class Trial:
     """One split of a corpus into pool, validation and test, with noisy codes for the pool."""
 
     def __init__(self, corpus: Corpus, seed: int) -> None:
-        self.seed = seed
+        self.seed, self.data_hash = seed, corpus.hash
         order = np.random.default_rng(seed).permutation(len(corpus.texts))
         test = int(len(order) * TEST)
         self.test, self.validation = order[:test], order[test : test + VALIDATION]
@@ -178,7 +214,7 @@ def _simulated(seed: int) -> Corpus:
     hospital = Hospital(load_pack("en"), profile="hph", codes=TOP, seed=seed)
     records = list(hospital.emrs(N_SIMULATED))
     texts = [record.emr.long_text for record in records]
-    return _corpus("simulated, 50 codes", texts, [record.gold.codes for record in records])
+    return _corpus(SIMULATED, texts, [record.gold.codes for record in records])
 
 
 def _codiesp(name: str, folder: Path, language: Language, *, chapters: bool) -> Corpus:

@@ -6,8 +6,8 @@ none, a third and two thirds of the wanted labels are clean, and is then played 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 from label_config.measured import Measured, Progress, goal
 from sampler import CoverageSampler, Forecast, ForecastConfig
 from sampler.synthetic import PoolConfig, SyntheticPool, make_pool
+from simulator.experiments.cells import Cell, finished, hash_of_pool
+from simulator.experiments.kept import NOTHING, Kept
 
 BATCH = 50
 MOMENTS = {"start": 0.0, "a third": 1 / 3, "two thirds": 2 / 3}
@@ -32,6 +34,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Play projects and judge their forecasts.
 
@@ -40,18 +43,23 @@ def run(
         seeds: Each draws its own projects.
         progress: Called after each project.
         data: Not used: projects are simulated.
+        kept: Where finished projects are.
     """
     count = PER_SEED_QUICK if quick else PER_SEED
-    judged: list[dict[str, Any]] = []
-    digest = hashlib.sha256()
-    for done, (seed, number) in enumerate(((s, n) for s in seeds for n in range(count)), start=1):
-        about, pool = draw_project(1000 * seed + number)
-        digest.update(pool.noisy.data.tobytes() + pool.clean.indices.tobytes())
-        judged += [{"seed": seed} | row for row in play(pool, about["quota"], seed)]
-        if progress is not None:
-            progress(done, len(seeds) * count)
+    cells = [
+        Cell({"seed": seed, "project": number}, partial(_project, seed, number))
+        for seed in seeds
+        for number in range(count)
+    ]
+    judged, digest = finished(cells, len(cells), kept=kept, progress=progress)
     rows = [_summary(judged, moment, seed) for moment in MOMENTS for seed in seeds]
-    return Measured(rows, goals(rows), tuple(seeds), digest.hexdigest()[:16], shown=SHOWN)
+    return Measured(rows, goals(rows), tuple(seeds), digest, shown=SHOWN)
+
+
+def _project(seed: int, number: int) -> tuple[str, list[dict[str, Any]]]:
+    """The hash of one project's pool, and its forecasts."""
+    about, pool = draw_project(1000 * seed + number)
+    return hash_of_pool(pool), [{"seed": seed} | row for row in play(pool, about["quota"], seed)]
 
 
 def draw_project(seed: int) -> tuple[dict[str, Any], SyntheticPool]:

@@ -7,6 +7,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from label_config.errors import ConfigError, DataError
 from label_config.measured import Measured, Progress, goal
 from label_config.taxonomy import Taxonomy
+from simulator.experiments.cells import Cell, finished, first_seeds, hash_of
+from simulator.experiments.kept import NOTHING, Kept
 from simulator.hospital import Hospital
 from simulator.knowledge import load_pack
 from training.encoder import Encoder
@@ -70,6 +73,11 @@ class RememberingEncoder:
         self._rows: dict[str, npt.NDArray[np.float32]] = {}
         self.fitted: dict[str, NameMapper] = {}
 
+    @property
+    def fingerprint(self) -> str:
+        """That of the encoder itself."""
+        return self._encoder.fingerprint
+
     def embed(self, texts: Sequence[str], /) -> npt.NDArray[np.float32]:
         """Return float32 of shape (N, D)."""
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]
@@ -83,6 +91,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Map names by several methods; what is tuned is tuned on one half and told of the other.
 
@@ -92,29 +101,45 @@ def run(
         progress: Called after each task of each seed.
         data: Folder with norm_ncbi_disease_en.tsv, informal_names_icd10cm_en.tsv and
             norm_codiesp_es.tsv; without it only the simulated names are mapped.
+        kept: Where finished rows are, per task and seed.
     """
-    seeds = tuple(seeds)[:1] if quick else tuple(seeds)
+    seeds = first_seeds(seeds, quick=quick, most=1)
     taxonomy, encoder = Taxonomy.icd10cm(), RememberingEncoder(Encoder.load())
     kinds = [SIMULATED] if data is None else [NCBI, SIMULATED]
     kinds += [] if data is None or quick else [INDEX, SPANISH]
     files = {} if data is None else read_files(data)
-    rows: list[dict[str, Any]] = []
-    digest = hashlib.sha256()
-    cells = [(kind, seed) for kind in kinds for seed in seeds]
-    for done, (kind, seed) in enumerate(cells, start=1):
-        task = TASKS[kind](files, taxonomy, seed)
-        digest.update("\n".join([*task.names, *task.codes]).encode())
-        about = {"names": kind, "codes": len(task.codes), "seed": seed}
-        measured = judge(task, taxonomy, encoder, seed, lean=quick or kind == SPANISH)
-        if kind == NCBI:
-            index = {c: files["index"][c] for c in task.codes if c in files["index"]}
-            if not quick:
-                measured.append(indexed(replace(task, synonyms=index), taxonomy, encoder, seed))
-            measured.append(abstaining(task, taxonomy, encoder, seed))
-        rows += [about | row for row in measured]
-        if progress is not None:
-            progress(done, len(cells))
-    return Measured(rows, goals(rows), seeds, digest.hexdigest()[:16], shown=SHOWN)
+    about = hash_of(encoder.fingerprint, sorted(files.items()))
+    cells = [
+        Cell(
+            {"names": kind, "seed": seed, "hash": about},
+            partial(_cell, kind, files, taxonomy, encoder, seed, quick=quick),
+        )
+        for kind in kinds
+        for seed in seeds
+    ]
+    rows, digest = finished(cells, len(cells), kept=kept, progress=progress)
+    return Measured(rows, goals(rows), seeds, digest, shown=SHOWN)
+
+
+def _cell(
+    kind: str,
+    files: Mapping[str, Any],
+    taxonomy: Taxonomy,
+    encoder: RememberingEncoder,
+    seed: int,
+    *,
+    quick: bool,
+) -> tuple[str, list[dict[str, Any]]]:
+    """The hash of one seed's task of a kind, and all rows on it."""
+    task = TASKS[kind](files, taxonomy, seed)
+    about = {"names": kind, "codes": len(task.codes), "seed": seed}
+    measured = judge(task, taxonomy, encoder, seed, lean=quick or kind == SPANISH)
+    if kind == NCBI:
+        index = {c: files["index"][c] for c in task.codes if c in files["index"]}
+        if not quick:
+            measured.append(indexed(replace(task, synonyms=index), taxonomy, encoder, seed))
+        measured.append(abstaining(task, taxonomy, encoder, seed))
+    return hash_of(*task.names, *task.codes), [about | row for row in measured]
 
 
 # -- the tasks --------------------------------------------------------------------------------

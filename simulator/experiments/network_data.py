@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -70,18 +69,13 @@ class Ward:
         return targets(self.unseen_codings, self.codes)
 
     def hash(self) -> str:
-        """Of all EMRs and codings."""
+        """Of all EMRs."""
         return data_hash([*self.raw, *self.noisy, *self.clean, *self.unseen])
 
 
 def targets(codings: Sequence[Coding], codes: Sequence[str]) -> NDArray[np.bool_]:
     """Which code each coding has, shape (N, K)."""
     return np.array([[code in c.codes for code in codes] for c in codings], dtype=bool)
-
-
-def hash_of_all(hashes: Sequence[str]) -> str:
-    """One hash, 16 hex digits, of the hashes of all data that an experiment ran on."""
-    return hashlib.sha256("-".join(hashes).encode()).hexdigest()[:16]
 
 
 @contextmanager
@@ -120,6 +114,10 @@ class Pool:
     unseen_codings: list[Coding]
     codes: tuple[str, ...]
     taxonomy: Taxonomy
+
+    def hash(self) -> str:
+        """Of all EMRs."""
+        return data_hash([*self.emrs, *self.unseen])
 
     def ward(self, chosen: Sequence[int] | NDArray[np.int64]) -> Ward:
         """The chosen rows are clean, the others noisy; there are no raw EMRs."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from simulator.experiments.network_data import Ward
 from training.stages import Taught
-from training.suggest import SuggesterConfig
+from training.suggester_config import SuggesterConfig
 from training.teacher import sparse_teacher
 
 

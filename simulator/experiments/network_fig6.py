@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from label_config.files import data_hash
 from label_config.measured import Measured, Progress
-from simulator.experiments.network_data import (
-    NOISE,
-    Site,
-    feature_cache,
-    hash_of_all,
-    load_encoder,
-    pool,
-)
-from simulator.experiments.network_trial import QUICK_SEEDS, Setting, judge, paired_goal, train
+from simulator.experiments.cells import hash_of_all
+from simulator.experiments.kept import NOTHING, Kept
+from simulator.experiments.network_data import NOISE, Pool, Site, feature_cache
+from simulator.experiments.network_places import Place, Trials
+from simulator.experiments.network_plot import Lines
+from simulator.experiments.network_trial import Setting, judge, paired_goal, train
 from simulator.quality import PRESETS, NoiseRates
-from training.stages import StagesConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +41,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Train on the same EMRs with more or fewer clean codes, and with more or less noise.
 
@@ -52,27 +49,31 @@ def run(
     a smaller effort are among those of a larger one. --quick takes three seeds and four cases: 30
     or 90 clean ones of 200 EMRs, 15 % or 45 % noise, 140 unseen EMRs. `data` is not used.
     """
-    seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
-    grid, encoder = QUICK if quick else FULL, load_encoder()
-    config = StagesConfig.quick() if quick else StagesConfig.best()
+    trials, grid = Trials(quick, seeds, progress=progress, kept=kept), QUICK if quick else FULL
+    trials.total = len(trials.seeds) * len(grid.noise) * len(grid.efforts)
+    setting = Setting(trials.config, raw=False)
     rows: list[dict[str, Any]] = []
-    hashes = []
-    total = len(seeds) * len(grid.noise) * len(grid.efforts)
-    for seed in seeds:
-        order = np.random.default_rng(seed).permutation(grid.pool)
+    for seed in trials.seeds:
         with feature_cache() as cache:
             for rate in grid.noise:
                 site = Site(rates=spoilt(rate))
-                drawn = pool(grid.pool, grid.unseen, encoder, seed=seed, site=site)
-                hashes.append(data_hash([*drawn.emrs, *drawn.unseen]))
+                place = trials.pool(cache, (grid.pool, grid.unseen), seed=seed, site=site)
                 for effort in grid.efforts:
-                    ward = drawn.ward(np.sort(order[:effort]))
-                    network = train(ward, Setting(config, raw=False), encoder, cache, seed)
-                    case = {"noise": rate, "clean": effort, "seed": seed}
-                    rows.append(case | judge(network, ward))
-                    if progress is not None:
-                        progress(len(rows), total)
-    return Measured(rows, goals(rows), seeds, hash_of_all(hashes), figure=Figure(rows).draw)
+                    figures = place.row(
+                        f"{effort} clean", setting, partial(trial, place, setting, effort)
+                    )
+                    rows.append({"noise": rate, "clean": effort, "seed": seed} | figures)
+    lines = Lines(rows, x="clean", by="noise", label=lambda rate: f"{rate:.0%} of names spoilt")
+    data_hash = hash_of_all(trials.hashes)
+    return Measured(rows, goals(rows), trials.seeds, data_hash, figure=lines.draw)
+
+
+def trial(place: Place[Pool], setting: Setting, effort: int) -> dict[str, float]:
+    """Figures on the unseen EMRs after this many are annotated."""
+    order = np.random.default_rng(place.seed).permutation(len(place.data.emrs))
+    ward = place.data.ward(np.sort(order[:effort]))
+    network = train(ward, setting, place.trials.encoder, place.cache, place.seed)
+    return judge(network, ward)
 
 
 def spoilt(rate: float) -> NoiseRates:
@@ -101,30 +102,3 @@ def goals(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         paired_goal(f"change from {least} to {most} clean EMRs", ">= 0", effort),
         paired_goal(f"change from {tidy:g} to {noisy:g} noise", "<= 0", noise),
     ]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """Micro-F1 by effort, one line per noise; the band is the range over the seeds."""
-
-    rows: list[dict[str, Any]]
-
-    def draw(self, path: Path) -> None:
-        """Write a PNG or SVG, by the ending."""
-        from matplotlib.figure import Figure as Canvas  # slow to import
-
-        canvas = Canvas(figsize=(6, 4.2), layout="constrained")
-        axis = canvas.subplots()
-        efforts = sorted({row["clean"] for row in self.rows})
-        for rate in sorted({row["noise"] for row in self.rows}):
-            mine = [row for row in self.rows if row["noise"] == rate]
-            values = [[r["micro_f1"] for r in mine if r["clean"] == effort] for effort in efforts]
-            (line,) = axis.plot(
-                efforts, np.median(values, axis=1), "o-", label=f"{rate:.0%} of names spoilt"
-            )
-            low, high = np.min(values, axis=1), np.max(values, axis=1)
-            axis.fill_between(efforts, low, high, color=line.get_color(), alpha=0.12)
-        axis.set(xlabel="clean EMRs", ylabel="micro-F1 on unseen EMRs")
-        axis.grid(alpha=0.3)
-        axis.legend()
-        canvas.savefig(path, dpi=110)

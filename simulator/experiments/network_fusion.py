@@ -3,47 +3,32 @@
 from __future__ import annotations
 
 import importlib.util
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from label_config.errors import DataError
-from label_config.files import data_hash
 from label_config.measured import Measured, Progress
-from label_config.record import EMR, Coding
-from label_config.taxonomy import Taxonomy
-from simulator.experiments.codiesp_data import SECTION, Language, frequent_codes, read_cases
-from simulator.experiments.network_data import (
-    feature_cache,
-    hash_of_all,
-    load_encoder,
-    targets,
-    ward,
-)
+from simulator.experiments.cells import hash_of_all
+from simulator.experiments.kept import NOTHING, Kept
+from simulator.experiments.network_data import feature_cache, targets
+from simulator.experiments.network_fusion_data import Corpus, Gives, corpora
+from simulator.experiments.network_places import Place, Trials
 from simulator.experiments.network_plot import Changes
 from simulator.experiments.network_trial import VALIDATION, paired_goal, scores
 from training.adapt import AdaptConfig
 from training.build import complete
-from training.encoder import Encoder
 from training.evaluate import evaluate
 from training.features import FeatureStore
 from training.member_training import TrainedMembers, train_members
 from training.stages import StagesConfig
-from training.suggest import SuggesterConfig
+from training.suggester_config import SuggesterConfig
 
-QUICK_SIZES, FULL_SIZES = (40, 60, 80, 120), (800, 1_500, 400, 800)
-"""Raw, noisy, clean and unseen EMRs of the simulated hospital."""
 QUICK_SEEDS = 5
-QUICK_CASES, QUICK_UNLABELLED = 210, 60
 QUICK_TUNING, FULL_TUNING = AdaptConfig(epochs=4), AdaptConfig()
 TUNED_IF_QUICK = "CodiEsp EN, 50 codes"
 """A quick run fine-tunes the encoder on this corpus alone: it is the row that takes longest."""
-TOP = 50
-TEST = 1 / 3
 WORTH = 0.02
 """Micro-F1 that the network should add."""
 WITHOUT, ALL = "without network", "all"
@@ -52,26 +37,12 @@ LEFT_OUT, ADDED = "no ", "with "
 """What the names of the other rows begin with."""
 
 
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """EMRs to learn from, with noisy or clean codes or none, and EMRs to judge by."""
-
-    name: str
-    raw: list[EMR]
-    emrs: list[EMR]
-    noisy: list[Coding]
-    clean: list[Coding]
-    unseen: list[EMR]
-    truth: list[Coding]
-    codes: tuple[str, ...]
-    taxonomy: Taxonomy
-
-
 def run(
     quick: bool,
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Train a suggester without the network, with it, and with one option of it less or more.
 
@@ -80,33 +51,30 @@ def run(
     network's own, at a threshold from a part of the unseen EMRs.
 
     Args:
-        quick: Five orders of few EMRs (`QUICK_SIZES`, `QUICK_CASES`), the preset `quick`.
+        quick: Five orders of few EMRs (`network_fusion_data`), the preset `quick`.
         seeds: One order each; the simulated hospital is another one for each.
         progress: Called after each suggester.
         data: The folder of CodiEsp's English and (not if quick) Spanish cases, of which the 50 most
             frequent codes are taken.
+        kept: Where finished rows are.
     """
-    seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
-    encoder = load_encoder()
+    trials = Trials(quick, seeds, progress=progress, kept=kept, most=QUICK_SEEDS)
     rows: list[dict[str, Any]] = []
-    hashes = []
-    for seed in seeds:
-        stages = StagesConfig.quick(seed=seed) if quick else StagesConfig.best(seed=seed)
-        corpora = list(_corpora(quick, seed, encoder, data))
-        networks = [variants(stages, corpus, quick=quick) for corpus in corpora]
-        total = len(seeds) * sum(map(len, networks))
-        for corpus, options in zip(corpora, networks, strict=True):
-            hashes.append(data_hash(corpus.emrs))
-            for row in _compare(corpus, encoder, options, seed):
-                rows.append(row)
-                if progress is not None:
-                    progress(len(rows), total)
+    for seed in trials.seeds:
+        stages = replace(trials.config, seed=seed)
+        with feature_cache() as cache:
+            contests = [Contest(place) for place in corpora(trials, cache, seed, data)]
+            options = [variants(stages, contest.gives, quick=quick) for contest in contests]
+            trials.total = len(trials.seeds) * sum(map(len, options))
+            for contest, networks in zip(contests, options, strict=True):
+                rows += contest.rows(networks)
     figure = Changes(rows, place="data", setting="members", against="the suggester without").draw
-    return Measured(rows, goals(rows), seeds, hash_of_all(hashes), SHOWN, figure=figure)
+    data_hash = hash_of_all(trials.hashes)
+    return Measured(rows, goals(rows), trials.seeds, data_hash, SHOWN, figure=figure)
 
 
 def variants(
-    stages: StagesConfig, corpus: Corpus, *, quick: bool = False
+    stages: StagesConfig, corpus: Gives, *, quick: bool = False
 ) -> dict[str, StagesConfig | None]:
     """The suggesters to compare: without network, with it, with one option of it less or more.
 
@@ -124,7 +92,7 @@ def variants(
         "with queries from the hierarchy": replace(stages, hierarchy=0.5),
         "with the sparse model as teacher": replace(stages, noisy=replace(noisy, taught=1.0)),
     }
-    if any(coding.evidence for coding in corpus.clean):
+    if corpus.evidence:
         found["no evidence"] = replace(stages, clean=replace(clean, evidence=0.0))
     if corpus.raw:
         found["no unlabelled EMRs"] = replace(stages, raw=replace(stages.raw, epochs=0))
@@ -140,116 +108,65 @@ def variants(
     return found
 
 
-def _compare(
-    corpus: Corpus, encoder: Encoder, options: Mapping[str, StagesConfig | None], seed: int
-) -> Iterator[dict[str, Any]]:
-    """One row per suggester; what they have in common is trained and read once."""
-    trained = train_members(
-        corpus.emrs,
-        corpus.noisy,
-        corpus.clean,
-        codes=corpus.codes,
-        taxonomy=corpus.taxonomy,
-        encoder=encoder,
-        config=SuggesterConfig(seed=seed),
-    )
-    first = None
-    with feature_cache() as cache:
+@dataclass
+class Contest:
+    """The suggesters on one corpus; what they have in common is trained and read once."""
+
+    place: Place[Corpus]
+
+    @property
+    def gives(self) -> Gives:
+        """What the corpus has for the options, which tells without reading it who takes part."""
+        return Gives(**self.place.fact("gives", lambda: asdict(self.place.data.gives())))
+
+    @cached_property
+    def members(self) -> TrainedMembers:
+        """All but the network."""
+        corpus = self.place.data
+        return train_members(
+            corpus.emrs,
+            corpus.noisy,
+            corpus.clean,
+            codes=corpus.codes,
+            taxonomy=corpus.taxonomy,
+            encoder=self.place.trials.encoder,
+            config=SuggesterConfig(seed=self.place.seed),
+        )
+
+    def rows(self, options: Mapping[str, StagesConfig | None]) -> list[dict[str, Any]]:
+        """One per suggester; `change` is against the first."""
+        rows: list[dict[str, Any]] = []
         for members, network in options.items():
-            figures = _judge(corpus, trained, encoder, network, seed, cache)
-            first = figures["micro_f1"] if first is None else first
-            change = round(figures["micro_f1"] - first, 4)
-            about = {"data": corpus.name, "members": members, "seed": seed}
-            yield {**about, **figures, "change": change}
+            config = SuggesterConfig(network=network, seed=self.place.seed)
+            figures = self.place.row(members, config, partial(self.judge, config))
+            first = rows[0]["micro_f1"] if rows else figures["micro_f1"]
+            about = {"data": self.place.name, "members": members, "seed": self.place.seed}
+            rows.append({**about, **figures, "change": round(figures["micro_f1"] - first, 4)})
+        return rows
 
-
-def _judge(
-    corpus: Corpus,
-    trained: TrainedMembers,
-    encoder: Encoder,
-    network: StagesConfig | None,
-    seed: int,
-    cache: Path,
-) -> dict[str, float]:
-    """Figures on the unseen EMRs at the threshold that the suggester has set itself."""
-    suggester = complete(
-        trained,
-        codes=corpus.codes,
-        taxonomy=corpus.taxonomy,
-        encoder=encoder,
-        config=SuggesterConfig(network=network, seed=seed),
-        raw=corpus.raw,
-        cache=cache,
-    )
-    truth_NK = targets(corpus.truth, corpus.codes)
-    its = suggester.members.network
-    if its is not None:
-        its.store = FeatureStore(its.encoder, cache)
-    fused = evaluate(suggester.predict(corpus.unseen), truth_NK, threshold=suggester.threshold)
-    figures = {name: round(fused[name], 4) for name in ("micro_f1", "macro_f1", "map")}
-    if its is not None:
-        first = round(VALIDATION * len(corpus.unseen))
-        alone = scores(its.predict(corpus.unseen), truth_NK, first)
-        figures |= {f"alone_{name}": alone[name] for name in ("micro_f1", "map")}
-    return figures
-
-
-def _corpora(quick: bool, seed: int, encoder: Encoder, data: Path | None) -> Iterator[Corpus]:
-    hospital = ward(QUICK_SIZES if quick else FULL_SIZES, encoder, seed=seed)
-    yield Corpus(
-        "simulated, 50 codes",
-        hospital.raw,
-        [*hospital.noisy, *hospital.clean],
-        hospital.noisy_codings,
-        hospital.clean_codings,
-        hospital.unseen,
-        hospital.unseen_codings,
-        hospital.codes,
-        hospital.taxonomy,
-    )
-    if data is not None:
-        languages: tuple[Language, ...] = ("en",) if quick else ("en", "es")
-        for language in languages:
-            yield _codiesp(data, language, quick, seed)
-
-
-def _codiesp(folder: Path, language: Language, quick: bool, seed: int) -> Corpus:
-    emrs, codings = read_cases(folder, language)
-    taxonomy = Taxonomy.icd10cm()
-    codes = [code for code in frequent_codes(codings) if code in taxonomy][:TOP]
-    kept = [_only(codes, coding) for coding in codings]
-    order = np.random.default_rng(seed).permutation(len(emrs))[: QUICK_CASES if quick else None]
-    test, train = np.split(order, [round(TEST * len(order))])
-    return Corpus(
-        f"CodiEsp {language.upper()}, 50 codes",
-        _unlabelled(folder, language)[: QUICK_UNLABELLED if quick else None],
-        [emrs[i] for i in train],
-        [],
-        [kept[i] for i in train],
-        [emrs[i] for i in test],
-        [kept[i] for i in test],
-        tuple(codes),
-        taxonomy,
-    )
-
-
-def _only(codes: Sequence[str], coding: Coding) -> Coding:
-    """The coding as far as it has these codes."""
-    evidence = tuple(span for span in coding.evidence if span.code in codes)
-    kept = tuple(code for code in coding.codes if code in codes)
-    return replace(coding, codes=kept, evidence=evidence)
-
-
-def _unlabelled(folder: Path, language: Language) -> list[EMR]:
-    path = folder / f"codiesp_{language}_background_unlabelled.jsonl"
-    try:
-        with path.open(encoding="utf-8") as lines:  # a text may hold other ends of lines
-            cases = [json.loads(line) for line in lines]
-        return [EMR(case["id"], {SECTION: case["text"]}) for case in cases]
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{path} must hold cases with id and text") from None
+    def judge(self, config: SuggesterConfig) -> dict[str, float]:
+        """Figures on the unseen EMRs at the threshold that the suggester has set itself."""
+        corpus, cache = self.place.data, self.place.cache
+        suggester = complete(
+            self.members,
+            codes=corpus.codes,
+            taxonomy=corpus.taxonomy,
+            encoder=self.place.trials.encoder,
+            config=config,
+            raw=corpus.raw,
+            cache=cache,
+        )
+        truth_NK = targets(corpus.truth, corpus.codes)
+        its = suggester.members.network
+        if its is not None:
+            its.store = FeatureStore(its.encoder, cache)
+        fused = evaluate(suggester.predict(corpus.unseen), truth_NK, threshold=suggester.threshold)
+        figures = {name: round(fused[name], 4) for name in ("micro_f1", "macro_f1", "map")}
+        if its is not None:
+            first = round(VALIDATION * len(corpus.unseen))
+            alone = scores(its.predict(corpus.unseen), truth_NK, first)
+            figures |= {f"alone_{name}": alone[name] for name in ("micro_f1", "map")}
+        return figures
 
 
 def goals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from label_config.measured import Measured, Progress
+from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_trial import Setting, compare
 from training.stages import StagesConfig
 
@@ -17,6 +18,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """The whole network, then with one part left out or as the paper has it, or one more teacher.
 
@@ -24,7 +26,7 @@ def run(
     where it teaches. `data` is not used.
     """
     settings = parts(StagesConfig.quick() if quick else StagesConfig.best())
-    return compare(settings, quick=quick, seeds=seeds, progress=progress)
+    return compare(settings, quick=quick, seeds=seeds, progress=progress, kept=kept)
 
 
 def parts(config: StagesConfig) -> dict[str, Setting]:

@@ -1,8 +1,8 @@
-"""Draws what each setting changes, seed by seed, where people would rather look than read."""
+"""Draws what each setting changes, and how a score grows, where people would rather look."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,4 +45,33 @@ class Changes:
             panel.locator_params(axis="x", nbins=5)
             panel.grid(axis="x", alpha=0.3)
         panels[0].set_yticks(range(len(names)), names)
+        canvas.savefig(path, dpi=110)
+
+
+@dataclass(frozen=True)
+class Lines:
+    """Micro-F1 by the column `x`, one line per value of `by`; the band is the range over seeds."""
+
+    rows: Sequence[Mapping[str, Any]]
+    x: str
+    by: str
+    label: Callable[[Any], str]
+    """What a value of `by` is called."""
+
+    def draw(self, path: Path) -> None:
+        """Write a PNG or SVG, by the ending."""
+        from matplotlib.figure import Figure  # slow to import
+
+        canvas = Figure(figsize=(6, 4.2), layout="constrained")
+        axis = canvas.subplots()
+        places = sorted({row[self.x] for row in self.rows})
+        for value in sorted({row[self.by] for row in self.rows}):
+            mine = [row for row in self.rows if row[self.by] == value]
+            scores = [[r["micro_f1"] for r in mine if r[self.x] == place] for place in places]
+            (line,) = axis.plot(places, np.median(scores, axis=1), "o-", label=self.label(value))
+            low, high = np.min(scores, axis=1), np.max(scores, axis=1)
+            axis.fill_between(places, low, high, color=line.get_color(), alpha=0.12)
+        axis.set(xlabel=f"{self.x} EMRs", ylabel="micro-F1 on unseen EMRs")
+        axis.grid(alpha=0.3)
+        axis.legend()
         canvas.savefig(path, dpi=110)

@@ -26,7 +26,8 @@ from training.network import Network
 from training.similarity import NameMapper
 from training.sparse import SparseModel
 from training.stages import StagesConfig
-from training.suggest import Suggester, SuggesterConfig
+from training.suggest import Suggester
+from training.suggester_config import SuggesterConfig
 
 TOKENS = 2_000
 STORED = 50_000

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from label_config.measured import Measured, Progress
+from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_data import HPH, Site
 from simulator.experiments.network_rivals import rival_names
 from simulator.experiments.network_trial import Contestant, Setting, change_said, compare
@@ -27,6 +28,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Three stages; without noisy, raw, both, or the graph; CAML, LAAT, JointLAAT, BERT, PLM-CA.
 
@@ -42,7 +44,9 @@ def run(
         paper = ablations(StagesConfig.paper())
         contestants |= {f"{name}, as printed": setting for name, setting in paper.items()}
     sites = (HPH,) if quick else SITES
-    measured = compare(contestants, quick=quick, seeds=seeds, progress=progress, sites=sites)
+    measured = compare(
+        contestants, quick=quick, seeds=seeds, progress=progress, sites=sites, kept=kept
+    )
     return replace(measured, findings=findings(measured.rows))
 
 

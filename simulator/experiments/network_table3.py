@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from label_config.measured import Measured, Progress
+from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_data import Site, knowledge
 from simulator.experiments.network_rivals import rival_names
 from simulator.experiments.network_trial import Contestant, Setting, compare
@@ -22,6 +23,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Every code that the simulator's knowledge holds: ours, without graph, and published ones.
 
@@ -37,4 +39,6 @@ def run(
         **(QUICK_RIVALS if quick else rival_names()),
     }
     site = Site(codes=len(knowledge().codes))
-    return compare(contestants, quick=quick, seeds=seeds, progress=progress, sites=(site,))
+    return compare(
+        contestants, quick=quick, seeds=seeds, progress=progress, sites=(site,), kept=kept
+    )

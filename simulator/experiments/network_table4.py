@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,21 +12,15 @@ import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
 
-from label_config.files import data_hash
 from label_config.measured import Measured, Progress
 from label_config.record import Coding
 from sampler import CoverageSampler
-from simulator.experiments.network_data import (
-    Pool,
-    feature_cache,
-    hash_of_all,
-    load_encoder,
-    pool,
-    targets,
-)
-from simulator.experiments.network_trial import QUICK_SEEDS, VALIDATION, Setting, paired_goal, train
+from simulator.experiments.cells import hash_of_all
+from simulator.experiments.kept import NOTHING, Kept
+from simulator.experiments.network_data import Pool, feature_cache, targets
+from simulator.experiments.network_places import Place, Trials
+from simulator.experiments.network_trial import VALIDATION, Setting, paired_goal, train
 from training.evaluate import counts_figures
-from training.stages import StagesConfig
 from training.thresholds import best_threshold
 
 Rows = NDArray[np.int64]
@@ -57,6 +52,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Train on equally many EMRs picked by coverage or at random; the others keep noisy codes.
 
@@ -64,26 +60,28 @@ def run(
     unseen EMRs, with one threshold for all codes set on a part of them that is not judged. --quick
     takes three seeds: 260 EMRs, of which 70 are annotated, and 180 unseen ones. `data` is not used.
     """
-    seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
-    size, encoder = QUICK if quick else FULL, load_encoder()
-    config = StagesConfig.quick() if quick else StagesConfig.best()
+    trials, size = Trials(quick, seeds, progress=progress, kept=kept), QUICK if quick else FULL
+    trials.total = len(trials.seeds) * len(POLICIES)
+    setting = Setting(trials.config, raw=False)
     rows: list[dict[str, Any]] = []
-    hashes = []
-    for number, seed in enumerate(seeds):
-        drawn = pool(size.pool, size.unseen, encoder, seed=seed)
-        hashes.append(data_hash([*drawn.emrs, *drawn.unseen]))
+    for seed in trials.seeds:
         with feature_cache() as cache:
-            for turn, policy in enumerate(POLICIES, 1):
-                ward = drawn.ward(choose(policy, drawn, size, seed=seed))
-                network = train(ward, Setting(config, raw=False), encoder, cache, seed)
-                probs_NK = network.read(ward.unseen)[0]
-                clean_K = targets(ward.clean_codings, ward.codes).sum(0)
-                for row in by_chapter(probs_NK, drawn, clean_K):
+            place = trials.pool(cache, (size.pool, size.unseen), seed=seed)
+            for policy in POLICIES:
+                make = partial(trial, place, setting, policy, size)
+                for row in place.row(policy, (setting, size), make):
                     about = {name: row[name] for name in ("chapter", "title")}
                     rows.append({"policy": policy, **about, "seed": seed} | row)
-                if progress is not None:
-                    progress(number * len(POLICIES) + turn, len(seeds) * len(POLICIES))
-    return Measured(rows, goals(rows), seeds, hash_of_all(hashes))
+    return Measured(rows, goals(rows), trials.seeds, hash_of_all(trials.hashes))
+
+
+def trial(place: Place[Pool], setting: Setting, policy: Policy, size: Size) -> list[dict[str, Any]]:
+    """One policy's figures by chapter."""
+    drawn = place.data
+    ward = drawn.ward(choose(policy, drawn, size, seed=place.seed))
+    network = train(ward, setting, place.trials.encoder, place.cache, place.seed)
+    clean_K = targets(ward.clean_codings, ward.codes).sum(0)
+    return by_chapter(network.read(ward.unseen)[0], drawn, clean_K)
 
 
 def choose(policy: Policy, drawn: Pool, size: Size, *, seed: int) -> Rows:

@@ -2,29 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from label_config.measured import Measured, Progress
-from simulator.experiments.network_data import (
-    HPH,
-    Site,
-    Ward,
-    feature_cache,
-    hash_of_all,
-    load_encoder,
-    targets,
-    ward,
-)
-from simulator.experiments.network_trial import QUICK_SEEDS, Setting, paired_goal, train
-from training.encoder import Encoder
+from simulator.experiments.cells import hash_of_all
+from simulator.experiments.kept import NOTHING, Kept
+from simulator.experiments.network_data import HPH, Site, Ward, feature_cache, targets
+from simulator.experiments.network_places import Place, Trials
+from simulator.experiments.network_trial import Setting, paired_goal, train
 from training.evaluate import evaluate
 from training.network import Network
-from training.stages import StagesConfig
 from training.thresholds import best_threshold
 
 PLACES = {
@@ -52,41 +45,45 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Train at every place, judge at every place; `change` is against the one trained there.
 
     A threshold comes from the place of training: elsewhere nobody has annotated anything. --quick
     takes three seeds and 70 noisy, 50 clean and 80 unseen EMRs per place. `data` is not used.
     """
-    seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
-    encoder = load_encoder()
-    config = StagesConfig.quick() if quick else StagesConfig.best()
+    trials = Trials(quick, seeds, progress=progress, kept=kept)
+    sizes = QUICK_SIZES if quick else FULL_SIZES
+    trials.total = len(trials.seeds) * len(PLACES)
     rows: list[dict[str, Any]] = []
-    hashes = []
-    total = len(seeds) * len(PLACES)
-    for number, seed in enumerate(seeds):
-        wards = {
-            name: ward(QUICK_SIZES if quick else FULL_SIZES, encoder, seed=seed, site=site)
-            for name, site in PLACES.items()
-        }
-        hashes += [one.hash() for one in wards.values()]
+    for seed in trials.seeds:
         with feature_cache() as cache:
+            places = {
+                name: trials.ward(cache, sizes, seed=seed, site=site)
+                for name, site in PLACES.items()
+            }
             mine = []
-            for turn, (name, own) in enumerate(wards.items(), 1):
-                trained = settled(own, config, encoder, cache, seed)
+            for name, own in places.items():
+                config = (trials.config, *(place.about for place in places.values()))
+                found = own.row(f"trained at {name}", config, partial(trial, own, places))
                 mine += [
-                    {"trained": name, "judged": place, "seed": seed, **judged(trained, there)}
-                    for place, there in wards.items()
+                    {"trained": name, "judged": at, "seed": seed, **found[at]} for at in places
                 ]
-                if progress is not None:
-                    progress(number * len(PLACES) + turn, total)
         rows += with_changes(mine)
-    return Measured(rows, goals(rows), seeds, hash_of_all(hashes))
+    return Measured(rows, goals(rows), trials.seeds, hash_of_all(trials.hashes))
 
 
-def settled(own: Ward, config: StagesConfig, encoder: Encoder, cache: Path, seed: int) -> Trained:
+def trial(own: Place[Ward], places: Mapping[str, Place[Ward]]) -> dict[str, dict[str, float]]:
+    """Train at one place, judge at every place."""
+    trained = settled(own)
+    return {name: judged(trained, place.data) for name, place in places.items()}
+
+
+def settled(place: Place[Ward]) -> Trained:
     """Train at a place and set the threshold there."""
-    network = train(own, Setting(config, raw=bool(own.raw)), encoder, cache, seed)
+    own, trials = place.data, place.trials
+    setting = Setting(trials.config, raw=bool(own.raw))
+    network = train(own, setting, trials.encoder, place.cache, place.seed)
     first = round(VALIDATION * len(own.unseen))
     probs_NK = network.read(own.unseen[:first])[0].astype(np.float64)
     return Trained(network, best_threshold(probs_NK, own.truth()[:first])[0])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +14,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from label_config.measured import Measured, Progress, goal
-from simulator.experiments.network_data import (
-    HPH,
-    Site,
-    Ward,
-    feature_cache,
-    hash_of_all,
-    load_encoder,
-    targets,
-    ward,
-)
+from simulator.experiments.cells import hash_of_all
+from simulator.experiments.kept import NOTHING, Kept
+from simulator.experiments.network_data import HPH, Site, Ward, feature_cache, targets
 from simulator.experiments.network_distil import taught_by_sparse
+from simulator.experiments.network_places import Place, Trials
 from simulator.experiments.network_plot import Changes
 from simulator.experiments.network_rivals import rival_probs
 from training.encoder import Encoder
@@ -38,7 +34,6 @@ QUICK_SIZES = (200, 400, 100, 200)
 FULL_SIZES = (1_500, 2_500, 400, 900)
 """Raw, noisy, clean and unseen EMRs; of the unseen, VALIDATION set the thresholds."""
 VALIDATION = 0.3
-QUICK_SEEDS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,47 +59,43 @@ def compare(
     seeds: Sequence[int],
     progress: Progress | None = None,
     sites: Sequence[Site] = (HPH,),
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Train every contestant on every site for every seed, each seed a hospital of its own.
 
     A row's `change` is its micro-F1 less that of the first contestant on the same EMRs. The goals
     tell whether the mean change over the seeds has the sign that it should have.
     """
-    seeds = tuple(seeds)[:QUICK_SEEDS] if quick else tuple(seeds)
-    encoder = load_encoder()
+    trials = Trials(quick, seeds, progress=progress, kept=kept)
+    trials.total = len(trials.seeds) * len(sites) * len(contestants)
     rows: list[dict[str, Any]] = []
-    hashes = []
-    total = len(seeds) * len(sites) * len(contestants)
-    for site in sites:
-        for seed in seeds:
-            data = ward(QUICK_SIZES if quick else FULL_SIZES, encoder, seed=seed, site=site)
-            hashes.append(data.hash())
+    for site, seed in product(sites, trials.seeds):
+        with feature_cache() as cache:
+            place = trials.ward(cache, QUICK_SIZES if quick else FULL_SIZES, seed=seed, site=site)
             first = None
-            with feature_cache() as cache:
-                for name, contestant in contestants.items():
-                    figures = trial(data, contestant, encoder, cache, seed, quick=quick)
-                    first = figures["micro_f1"] if first is None else first
-                    change = round(figures["micro_f1"] - first, 4)
-                    about = {"hospital": str(site), "setting": name, "seed": seed}
-                    rows.append({**about, **figures, "change": change})
-                    if progress is not None:
-                        progress(len(rows), total)
+            for name, contestant in contestants.items():
+                figures = place.row(name, contestant, partial(trial, place, contestant))
+                first = figures["micro_f1"] if first is None else first
+                change = round(figures["micro_f1"] - first, 4)
+                about = {"hospital": str(site), "setting": name, "seed": seed}
+                rows.append({**about, **figures, "change": change})
     goals = [
         change_goal([row for row in rows if row["hospital"] == str(site)], name, other, where)
         for site, where in zip(sites, _places(sites), strict=True)
         for name, other in list(contestants.items())[1:]
     ]
     figure = Changes(rows, against=next(iter(contestants))).draw
-    return Measured(rows, goals, seeds, hash_of_all(hashes), figure=figure)
+    return Measured(rows, goals, trials.seeds, hash_of_all(trials.hashes), figure=figure)
 
 
-def trial(
-    data: Ward, contestant: Contestant, encoder: Encoder, cache: Path, seed: int, *, quick: bool
-) -> dict[str, float]:
+def trial(place: Place[Ward], contestant: Contestant) -> dict[str, float]:
     """One contestant's figures on the unseen EMRs."""
+    data, trials, cache = place.data, place.trials, place.cache
     if isinstance(contestant, Setting):
-        return judge(train(data, contestant, encoder, cache, seed), data)
-    probs_NK = rival_probs(contestant, data, encoder, cache, seed=seed, quick=quick)
+        return judge(train(data, contestant, trials.encoder, cache, place.seed), data)
+    probs_NK = rival_probs(
+        contestant, data, trials.encoder, cache, seed=place.seed, quick=trials.quick
+    )
     return scores(probs_NK, data.truth(), round(VALIDATION * len(data.unseen)))
 
 

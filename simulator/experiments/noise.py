@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,10 @@ from sklearn.metrics import average_precision_score
 from label_config.measured import Measured, Progress, goal
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
-from simulator.experiments.codiesp_data import Language, frequent_codes, read_cases
-from simulator.hospital import Hospital
-from simulator.knowledge import load_pack
+from simulator.experiments.cells import Cell, finished, first_seeds, hash_of
+from simulator.experiments.codiesp_data import Language
+from simulator.experiments.kept import NOTHING, Kept
+from simulator.experiments.noise_data import SIMULATED, Corpus, read, simulated
 from training.auditor import KINDS, Kind, findings
 from training.encoder import Encoder
 from training.evaluate import counts_figures
@@ -29,15 +30,15 @@ from training.thresholds import best_threshold
 from training.zero_shot import ZeroShot
 
 Floats = npt.NDArray[np.float64]
+LANGUAGES: tuple[Language, ...] = ("es", "en")
 RATES = (0.0, 0.1, 0.3, 0.5)
 QUICK_RATES = (0.0, 0.3)
 SHARES = {"missing": 0.4, "wrong": 0.3, "vague": 0.3}
 """Of the spoilt codes; as in a national survey of 2020 (12, 9 and 9 of 30 %)."""
 EXTRA = 0.15
 """Unrelated codes added, per spoilt code."""
-TOP = 50
-SIMULATED_EMRS, HELD = 600, 60
-"""EMRs of the stand-in hospital; clean EMRs that set the threshold of every method."""
+HELD = 60
+"""Clean EMRs that set the threshold of every method."""
 TRAINED = 0.7
 RARE_EMRS = 100
 """EMRs on which rare codes are looked for, and how much zero-shot scores count beside others."""
@@ -50,21 +51,6 @@ SHOWN = (
     *(f"recall15_{low}_{high}" for low, high in BANDS),
 )
 L1, L1_LEXICON, OURS = "L1", "L1 + lexicon", "L1 + lexicon, mended"
-SECTION = "Text"
-
-
-@dataclass(frozen=True, slots=True)
-class Corpus:
-    """Coded EMRs and the codes in question."""
-
-    name: str
-    emrs: list[EMR]
-    codings: list[Coding]
-    codes: tuple[str, ...]
-
-    def part(self, rows: Sequence[int]) -> tuple[list[EMR], list[Coding]]:
-        """The EMRs and codings in `rows`."""
-        return [self.emrs[i] for i in rows], [self.codings[i] for i in rows]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +68,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Spoil the training codes at several rates; train with and without mending, and audit.
 
@@ -93,33 +80,60 @@ def run(
         seeds: One split and one spoiling per seed.
         progress: Called after each rate of each corpus and seed.
         data: Folder with codiesp_{es,en}_traindev.jsonl; without it only simulated EMRs.
+        kept: Where finished rows are, per rate, corpus and seed.
     """
-    seeds = tuple(seeds)[:1] if quick else tuple(seeds)
-    rates = QUICK_RATES if quick else RATES
-    taxonomy = Taxonomy.icd10cm()
-    wanted: list[Language | None] = [] if data is None else ["es"] if quick else ["es", "en"]
-    wanted += [] if quick and data is not None else [None]  # None: the stand-in hospital
-    cells = [(language, seed, rate) for language in wanted for seed in seeds for rate in rates]
-    rows: list[dict[str, Any]] = []
-    digest = hashlib.sha256()
-    corpora: dict[tuple[Language | None, int], Corpus] = {}
-    for done, (language, seed, rate) in enumerate(cells, start=1):
-        key = (language, 0 if language else seed)
-        if key not in corpora:
-            if data is None or language is None:
-                corpora[key] = simulated(seed)
-            else:
-                corpora[key] = read(data, language)
-        corpus = corpora[key]
-        digest.update("".join(emr.long_text for emr in corpus.emrs[:50]).encode())
-        rows += play(corpus, taxonomy, rate, seed)
-        if progress is not None:
-            progress(done, len(cells))
-    add_costs(rows)
+    seeds = first_seeds(seeds, quick=quick, most=1)
+    cells = _spoilt_cells(quick, seeds, data)
     if data is not None and not quick:
-        for seed in seeds:
-            rows += rare_rows(read(data, "en", top=None), taxonomy, seed)
-    return Measured(rows, goals(rows), seeds, digest.hexdigest()[:16], shown=SHOWN)
+        cells += _rare_cells(read(data, "en", top=None), seeds)
+    rows, digest = finished(cells, len(cells), kept=kept, progress=progress)
+    add_costs([row for row in rows if "micro_f1" in row])
+    return Measured(rows, goals(rows), seeds, digest, shown=SHOWN)
+
+
+def _spoilt_cells(quick: bool, seeds: Sequence[int], data: Path | None) -> list[Cell]:
+    """Every rate of every corpus and seed; a hospital is simulated once for all its rates."""
+    taxonomy = Taxonomy.icd10cm()
+    sources: list[tuple[str, str, Callable[[int], Corpus]]] = []
+    if data is not None:
+        real = [read(data, language) for language in (LANGUAGES[:1] if quick else LANGUAGES)]
+        sources += [(corpus.name, corpus.hash, partial(_same, corpus)) for corpus in real]
+    if data is None or not quick:
+        sources.append((SIMULATED, "", lru_cache(maxsize=1)(simulated)))
+    return [
+        Cell(
+            {"data": name, "hash": content, "seed": seed, "noise": rate},
+            partial(_spoilt_cell, draw, taxonomy, rate, seed),
+        )
+        for name, content, draw in sources
+        for seed in seeds
+        for rate in (QUICK_RATES if quick else RATES)
+    ]
+
+
+def _same(corpus: Corpus, seed: int) -> Corpus:
+    """Real cases are the same for every seed."""
+    return corpus
+
+
+def _spoilt_cell(
+    draw: Callable[[int], Corpus], taxonomy: Taxonomy, rate: float, seed: int
+) -> tuple[str, list[dict[str, Any]]]:
+    corpus = draw(seed)
+    return corpus.hash, play(corpus, taxonomy, rate, seed)
+
+
+def _rare_cells(corpus: Corpus, seeds: Sequence[int]) -> list[Cell]:
+    """The rare codes of every seed."""
+    encoder = Encoder.load()
+    about = {"data": f"{corpus.name}, all codes", "hash": hash_of(corpus.hash, encoder.fingerprint)}
+    return [
+        Cell(about | {"seed": seed}, partial(_rare_cell, corpus, encoder, seed)) for seed in seeds
+    ]
+
+
+def _rare_cell(corpus: Corpus, encoder: Encoder, seed: int) -> tuple[str, list[dict[str, Any]]]:
+    return corpus.hash, rare_rows(corpus, Taxonomy.icd10cm(), encoder, seed)
 
 
 def play(corpus: Corpus, taxonomy: Taxonomy, rate: float, seed: int) -> list[dict[str, Any]]:
@@ -306,7 +320,9 @@ def goals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return found
 
 
-def rare_rows(corpus: Corpus, taxonomy: Taxonomy, seed: int) -> list[dict[str, Any]]:
+def rare_rows(
+    corpus: Corpus, taxonomy: Taxonomy, encoder: Encoder, seed: int
+) -> list[dict[str, Any]]:
     """Recall@15 over all codes by how many training EMRs a code has: names and evidence alone,
     then with the codes' names read by sentence.
     """
@@ -315,7 +331,7 @@ def rare_rows(corpus: Corpus, taxonomy: Taxonomy, seed: int) -> list[dict[str, A
     emrs, codings = corpus.part(order[:cut])
     test_emrs, test_codings = corpus.part(order[cut : cut + RARE_EMRS])
     lexicon_NK = Lexicon.fit(emrs, codings, taxonomy, corpus.codes).scores(test_emrs)
-    zero_shot_NK = ZeroShot(corpus.codes, taxonomy, Encoder.load()).scores(test_emrs)
+    zero_shot_NK = ZeroShot(corpus.codes, taxonomy, encoder).scores(test_emrs)
     true_NK = targets(test_codings, corpus.codes)
     counts_K = targets(codings, corpus.codes).sum(axis=0)
     rows = []
@@ -334,23 +350,3 @@ def rare_rows(corpus: Corpus, taxonomy: Taxonomy, seed: int) -> list[dict[str, A
             row[f"recall15_{low}_{high}"] = round(float(share), 4)
         rows.append(row)
     return rows
-
-
-# -- the corpora ------------------------------------------------------------------------------
-
-
-def simulated(seed: int) -> Corpus:
-    """The stand-in hospital's free text: no evidence, and no diagnosis names to read them from."""
-    hospital = Hospital(load_pack("en"), codes=TOP, seed=seed)
-    emrs, codings = [], []
-    for one in hospital.emrs(SIMULATED_EMRS):
-        emrs.append(replace(one.emr, diagnoses=()))
-        codings.append(replace(one.gold, evidence=()))
-    return Corpus("simulated", emrs, codings, tuple(hospital.codes))
-
-
-def read(folder: Path, language: Language, top: int | None = TOP) -> Corpus:
-    """CodiEsp's cases with their evidence, and its `top` codes, or all. Raises DataError."""
-    emrs, codings = read_cases(folder, language)
-    codes = tuple(sorted(frequent_codes(codings, top)))
-    return Corpus(f"CodiEsp {language.upper()}", emrs, codings, codes)

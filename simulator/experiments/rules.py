@@ -7,24 +7,27 @@ and sex only in the text, where English cases mostly begin with them.
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from label_config.errors import ConfigError
+from label_config.files import data_hash
 from label_config.measured import Measured, Progress, goal
 from label_config.record import EMR, Sex
 from label_config.rules import Coded, RuleBook, RuleWarning
 from label_config.suggestion import Suggestion, SuggestionSet
 from label_config.task import build_task
 from label_config.taxonomy import Taxonomy
+from simulator.experiments.cells import Cell, finished, hash_of_all
 from simulator.experiments.codiesp_data import Language, read_cases
+from simulator.experiments.kept import NOTHING, Kept
 from training.lexicon import Lexicon
 
 SHOWN = ("language", "rule", "coders_break", "fires", "firings", "points_at_error", "chance")
@@ -85,27 +88,29 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Measure every rule that CodiEsp can break; `data` is the folder of its cases.
 
-    Raises ConfigError without `data`.
+    `kept` is where finished rows are, per language and seed. Raises ConfigError without `data`.
     """
     if data is None:
         raise ConfigError("the rules experiment needed the folder of CodiEsp's cases (--data)")
     taxonomy = Taxonomy.icd10cm()
     book = RuleBook(taxonomy)
     languages = LANGUAGES[:1] if quick else LANGUAGES
-    rows: list[dict[str, Any]] = []
-    steps = [(language, seed) for language in languages for seed in seeds]
-    digest, blocked = hashlib.sha256(), 0
-    for done, (language, seed) in enumerate(steps):
-        if progress is not None:
-            progress(done, len(steps))
-        cases = _Cases.read(data, language, taxonomy)
-        digest.update("".join(emr.long_text for emr in cases.emrs).encode())
-        rows += cases.measure(seed, book, language)
-        blocked += cases.blocked(book)
-    return Measured(rows, _goals(rows, blocked), tuple(seeds), digest.hexdigest()[:16], SHOWN)
+    corpora = {language: _Cases.read(data, language, taxonomy) for language in languages}
+    cells = [
+        Cell(
+            {"language": language, "seed": seed, "data": cases.hash},
+            partial(cases.measured, seed, book, language),
+        )
+        for language, cases in corpora.items()
+        for seed in seeds
+    ]
+    rows, digest = finished(cells, len(cells), kept=kept, progress=progress)
+    blocked = sum(cases.blocked(book) for cases in corpora.values())
+    return Measured(rows, _goals(rows, blocked), tuple(seeds), digest, SHOWN)
 
 
 @dataclass
@@ -126,6 +131,17 @@ class _Cases:
             spans = tuple(span for span in coding.evidence if span.code in known)
             kept.append(replace(coding, codes=known, evidence=spans))
         return cls([_with_patient(e) for e in emrs], [c.codes for c in kept], kept, taxonomy)
+
+    @cached_property
+    def hash(self) -> str:
+        """Of all cases and their codes."""
+        return hash_of_all([data_hash(self.emrs), data_hash(self.codings)])
+
+    def measured(
+        self, seed: int, book: RuleBook, language: str
+    ) -> tuple[str, list[dict[str, Any]]]:
+        """The hash of the cases, and the rows."""
+        return self.hash, self.measure(seed, book, language)
 
     def measure(self, seed: int, book: RuleBook, language: str) -> list[dict[str, Any]]:
         """One row per rule that fired on coders or on the model."""

@@ -5,7 +5,6 @@ Where a policy goes beyond the limit, `sampler.limits` splits by how much and wh
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Sequence
@@ -28,6 +27,8 @@ from sampler.limits import Limits, limits_of, reachable
 from sampler.reported import FREE
 from sampler.select import PoolView
 from sampler.synthetic import PoolConfig, SyntheticPool, make_pool, pool_from_clean
+from simulator.experiments.cells import Cell, finished, first_seeds, hash_of, hash_of_pool
+from simulator.experiments.kept import NOTHING, Kept
 
 N_EMRS = 10_000
 MIN_YIELD = 0.2
@@ -111,6 +112,7 @@ def run(
     seeds: Sequence[int],
     progress: Progress | None = None,
     data: Path | None = None,
+    kept: Kept = NOTHING,
 ) -> Measured:
     """Play every policy to the end on every pool.
 
@@ -119,30 +121,30 @@ def run(
         seeds: One pool per setting and seed; of pools of more than 100 codes at most FEW_SEEDS.
         progress: Called after each pool.
         data: JSON Lines with a list "codes" per case: their co-occurrence as a further pool.
+        kept: Where finished pools are.
     """
-    seeds = tuple(seeds)[:2] if quick else tuple(seeds)
+    seeds = first_seeds(seeds, quick=quick, most=2)
     real = None if data is None else _read_codes(data)
-    cells = [
-        Cell(setting, seed, N_EMRS)
+    trials = [
+        Trial(setting, seed, N_EMRS)
         for setting in (QUICK if quick else FULL)
         for seed in (seeds if setting.codes <= 100 else seeds[:FEW_SEEDS])
     ]
     if real is not None:
         setting = Setting(real[0].shape[1], 5, real[0].nnz / real[0].shape[0])
-        cells += [Cell(setting, seed, N_EMRS, real) for seed in seeds]
-    rows: list[dict[str, Any]] = []
-    digest = hashlib.sha256()
+        trials += [Trial(setting, seed, N_EMRS, real) for seed in seeds]
     with ProcessPoolExecutor(WORKERS) as workers:
-        for done, (pool_hash, played) in enumerate(workers.map(_play_cell, cells), start=1):
-            digest.update(pool_hash)
-            rows += played
-            if progress is not None:
-                progress(done, len(cells))
-    return Measured(rows, goals(rows), seeds, digest.hexdigest()[:16], shown=SHOWN)
+        played = workers.map(_play, [trial for trial in trials if trial.key() not in kept])
+        cells = [Cell(trial.key(), lambda: next(played)) for trial in trials]
+        try:
+            rows, digest = finished(cells, len(cells), kept=kept, progress=progress)
+        finally:
+            workers.shutdown(cancel_futures=True)
+    return Measured(rows, goals(rows), seeds, digest, shown=SHOWN)
 
 
 @dataclass(frozen=True)
-class Cell:
+class Trial:
     """One pool to play every policy on."""
 
     setting: Setting
@@ -150,6 +152,11 @@ class Cell:
     n_emrs: int
     real: tuple[sp.csr_matrix, NDArray[np.int64]] | None = None
     """Clean codes and categories to take instead of synthetic ones."""
+
+    def key(self) -> dict[str, Any]:
+        """All that its rows depend on."""
+        real = None if self.real is None else hash_of(*self.real[0].nonzero(), self.real[1])
+        return asdict(self.setting) | {"seed": self.seed, "emrs": self.n_emrs, "real": real}
 
     def pool(self) -> SyntheticPool:
         """Draw it."""
@@ -165,13 +172,13 @@ class Cell:
         return pool_from_clean(*self.real, config, self.seed)
 
 
-def _play_cell(cell: Cell) -> tuple[bytes, list[dict[str, Any]]]:
-    """The hash of a cell's pool, and its rows."""
-    pool = cell.pool()
-    digest = hashlib.sha256(pool.noisy.data.tobytes() + pool.clean.indices.tobytes()).digest()
-    about = {"data": "synthetic" if cell.real is None else "real"}
-    about |= asdict(cell.setting) | {"seed": cell.seed}
-    return digest, [about | row for row in play_all(pool, cell.setting, cell.seed)]
+def _play(trial: Trial) -> tuple[str, list[dict[str, Any]]]:
+    """The hash of a trial's pool, and its rows."""
+    pool = trial.pool()
+    about = {"data": "synthetic" if trial.real is None else "real"}
+    about |= asdict(trial.setting) | {"seed": trial.seed}
+    rows = [about | row for row in play_all(pool, trial.setting, trial.seed)]
+    return hash_of_pool(pool), rows
 
 
 def play_all(pool: SyntheticPool, setting: Setting, seed: int) -> list[dict[str, Any]]:

@@ -1,6 +1,8 @@
 import dataclasses
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,3 +110,8 @@ def test_a_missing_folder_and_a_foreign_file_are_refused(tmp_path: Path) -> None
     (tmp_path / "codiesp_en_traindev.jsonl").write_text('{"id": 1}\n')
     with pytest.raises(DataError, match="must hold cases"):
         read_cases(tmp_path, "en")
+
+
+def test_it_goes_on_after_it_was_stopped(folder: Path, begun_again: Any) -> None:
+    made = begun_again(partial(codiesp.run, True, [0], data=folder), after=2)
+    assert [key["cases"] for key in made] == ["25"]

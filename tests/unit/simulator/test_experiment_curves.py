@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -77,3 +78,10 @@ def test_the_experiment_draws_its_curves_and_repeats_itself(folder, tmp_path, mo
 def test_a_missing_corpus_is_named(tmp_path):
     with pytest.raises(DataError, match="codiesp_es_traindev"):
         curves.run(True, (0,), data=tmp_path)
+
+
+def test_it_goes_on_after_it_was_stopped(folder, monkeypatch, begun_again):
+    monkeypatch.setattr(curves, "N_SIMULATED", 260)
+    monkeypatch.setattr(curves, "QUICK_SIZES", (25, 50))
+    made = begun_again(partial(curves.run, True, (4,), data=folder), after=7)
+    assert len(made) == 5 and {key["data"] for key in made} == {"codiesp es, 50 codes"}

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import pytest
 
@@ -38,15 +39,26 @@ def test_goals_are_shares_of_the_rows():
     json.dumps(list(goals.values()))
 
 
-def test_a_run_sums_up_each_moment_of_each_seed(monkeypatch):
-    def small(seed):
+@pytest.fixture
+def small(monkeypatch):
+    """Two projects a seed, of few EMRs."""
+
+    def project(seed):
         about = {"quota": 8, "codes": 8}
         return about, make_pool(PoolConfig(n_emrs=200, n_codes=8, codes_per_emr=2.0), seed)
 
-    monkeypatch.setattr(experiment, "draw_project", small)
+    monkeypatch.setattr(experiment, "draw_project", project)
     monkeypatch.setattr(experiment, "PER_SEED_QUICK", 2)
     monkeypatch.setattr(experiment, "DRAWS", 10)
+
+
+def test_a_run_sums_up_each_moment_of_each_seed(small):
     once, again = (experiment.run(True, (3, 4)) for _ in range(2))
     assert once == again
     assert len(once.rows) == 2 * len(experiment.MOMENTS)
     assert all(0 <= row["held"] <= row["projects"] <= 2 for row in once.rows)
+
+
+def test_it_goes_on_after_it_was_stopped(small, begun_again):
+    made = begun_again(partial(experiment.run, True, (3, 4)), after=3)
+    assert made == [{"seed": 4, "project": 1}]

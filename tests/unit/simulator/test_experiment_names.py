@@ -1,4 +1,6 @@
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,3 +94,24 @@ def test_an_encoder_that_remembers_encodes_each_text_once() -> None:
     assert encoder.embed(["bb", "ccc"]).tolist() == [[2, 1], [3, 1]]
     assert inner.seen == ["a", "bb", "ccc"]
     assert encoder.embed([]).shape == (0, 2)
+
+
+def test_it_goes_on_after_it_was_stopped(monkeypatch: pytest.MonkeyPatch, begun_again: Any) -> None:
+    judged: list[int] = []
+
+    class Loaded:
+        fingerprint, dim = "f", 2
+
+    def judge(task: Any, taxonomy: Any, encoder: Any, seed: int, *, lean: bool) -> Any:
+        judged.append(seed)
+        return [{"method": experiment.SHIPPED, "acc1": len(task.names) / 1000}]
+
+    def task(files: Any, taxonomy: Any, seed: int) -> experiment.Task:
+        return experiment.Task("t", ["a", "b"][:seed], [{"A"}, {"B"}][:seed], ["A", "B"])
+
+    monkeypatch.setitem(experiment.TASKS, experiment.SIMULATED, task)
+    monkeypatch.setattr(experiment.Encoder, "load", Loaded)
+    monkeypatch.setattr(experiment.Taxonomy, "icd10cm", lambda: None)
+    monkeypatch.setattr(experiment, "judge", judge)
+    made = begun_again(partial(experiment.run, False, (1, 2)))
+    assert judged == [1, 2, 1, 2] and [key["seed"] for key in made] == [2]

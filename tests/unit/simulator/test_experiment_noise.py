@@ -1,5 +1,7 @@
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,13 +57,18 @@ def test_nothing_is_spoilt_at_rate_0_and_the_same_seed_spoils_the_same() -> None
     assert again[0] == again[1]
 
 
-def test_every_method_is_trained_and_the_auditor_is_judged() -> None:
-    rng = np.random.default_rng(0)
+def small(seed: int = 0) -> experiment.Corpus:
+    """Texts that tell their codes, among words that do not."""
+    rng = np.random.default_rng(seed)
     gold, emrs = codings(), []
     for coding in gold:
         chance = " ".join(f"word{rng.integers(30)}" for _ in range(8))
         emrs.append(EMR(coding.emr_id, {"Text": f"sign{coding.codes[0][-1]} {chance}"}))
-    corpus = experiment.Corpus("small", emrs, gold, CODES)
+    return experiment.Corpus("small", emrs, gold, CODES)
+
+
+def test_every_method_is_trained_and_the_auditor_is_judged() -> None:
+    corpus = small()
     rows = [r for rate in (0.0, 0.3) for r in experiment.play(corpus, TAXONOMY, rate, seed=0)]
     experiment.add_costs(rows)
     ours = [row for row in rows if row["method"] == experiment.OURS]
@@ -89,3 +96,42 @@ def test_cases_are_read_with_their_most_frequent_codes(tmp_path: Path) -> None:
     (tmp_path / "codiesp_en_traindev.jsonl").write_text('{"id": "c"}')
     with pytest.raises(DataError, match="cases with id, text"):
         experiment.read(tmp_path, "en")
+
+
+def test_it_goes_on_after_it_was_stopped(monkeypatch: pytest.MonkeyPatch, begun_again: Any) -> None:
+    monkeypatch.setattr(experiment, "simulated", small)
+    monkeypatch.setattr(experiment.Taxonomy, "icd10cm", lambda: TAXONOMY)
+    made = begun_again(partial(experiment.run, True, (1,)))
+    assert made == [{"data": "simulated", "hash": "", "seed": 1, "noise": 0.3}]
+
+
+def test_rare_codes_of_a_seed_that_are_there_are_not_looked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun_again: Any
+) -> None:
+    for language in experiment.LANGUAGES:
+        cases = [
+            {"id": f"c{i}", "text": "fever and cough", "codes": ["R50.9", "R05"][: 1 + i % 2]}
+            for i in range(40)
+        ]
+        path = tmp_path / f"codiesp_{language}_traindev.jsonl"
+        path.write_text("\n".join(map(json.dumps, cases)))
+    looked: list[int] = []
+
+    class Loaded:
+        fingerprint = "f"
+
+    def rare(corpus: Any, taxonomy: Any, encoder: Any, seed: int) -> list[dict[str, Any]]:
+        looked.append(seed)
+        return [{"data": "rare", "seed": seed, "noise": 0.0, "method": "none"}]
+
+    def play(corpus: Any, taxonomy: Any, rate: float, seed: int) -> list[dict[str, Any]]:
+        about = {"data": corpus.name, "noise": rate, "seed": seed, "method": experiment.OURS}
+        return [{**about, "micro_f1": 0.5 - rate / 10}]
+
+    monkeypatch.setattr(experiment.Encoder, "load", Loaded)
+    monkeypatch.setattr(experiment, "simulated", small)
+    monkeypatch.setattr(experiment.Taxonomy, "icd10cm", lambda: TAXONOMY)
+    monkeypatch.setattr(experiment, "rare_rows", rare)
+    monkeypatch.setattr(experiment, "play", play)
+    made = begun_again(partial(experiment.run, False, (1, 2), data=tmp_path), after=25)
+    assert looked == [1, 2, 1, 2] and [key["seed"] for key in made] == [2]

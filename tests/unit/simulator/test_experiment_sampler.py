@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -95,3 +96,10 @@ def test_cases_that_cannot_be_read_are_named(tmp_path):
 )
 def test_goals_are_judged_by_their_target(target, value, met):
     assert goal("x", target, value)["met"] is met
+
+
+def test_it_goes_on_after_it_was_stopped(monkeypatch, begun_again):
+    monkeypatch.setattr(experiment, "QUICK", (experiment.Setting(12, 4, 3.0),))
+    monkeypatch.setattr(experiment, "N_EMRS", 300)
+    made = begun_again(partial(experiment.run, True, (3, 4)), noise=("seconds",))
+    assert [key["seed"] for key in made] == [4]

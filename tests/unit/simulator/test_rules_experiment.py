@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,3 +52,8 @@ def test_the_same_seed_measures_the_same(folder: Path) -> None:
 def test_it_asks_for_its_data() -> None:
     with pytest.raises(ConfigError, match="--data"):
         rules.run(True, [0])
+
+
+def test_it_goes_on_after_it_was_stopped(folder: Path, begun_again: Any) -> None:
+    made = begun_again(partial(rules.run, True, [0, 1], data=folder))
+    assert [key["seed"] for key in made] == [1]
