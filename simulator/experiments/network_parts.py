@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from label_config.measured import Measured, Progress
 from simulator.experiments.kept import NOTHING, Kept
-from simulator.experiments.network_trial import Setting, compare
+from simulator.experiments.network_trial import Setting, change_said, compare
 from training.stages import StagesConfig
 
 
@@ -26,7 +26,8 @@ def run(
     where it teaches. `data` is not used.
     """
     settings = parts(StagesConfig.quick() if quick else StagesConfig.best())
-    return compare(settings, quick=quick, seeds=seeds, progress=progress, kept=kept)
+    measured = compare(settings, quick=quick, seeds=seeds, progress=progress, kept=kept)
+    return replace(measured, findings=findings(measured.rows))
 
 
 def parts(config: StagesConfig) -> dict[str, Setting]:
@@ -60,3 +61,20 @@ def parts(config: StagesConfig) -> dict[str, Setting]:
             without(noisy=replace(config.noisy, taught=1.0)), adds=True
         ),
     }
+
+
+def findings(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """Which changes these seeds can tell from none, and which they cannot."""
+    told: list[str] = []
+    untold: list[str] = []
+    for name in list(dict.fromkeys(row["setting"] for row in rows))[1:]:
+        said, is_told = change_said([row["change"] for row in rows if row["setting"] == name])
+        (told if is_told else untold).append(f"{name} {said}")
+    return tuple(
+        f"{what}: {'; '.join(names)}."
+        for what, names in (
+            ("Changes micro-F1", told),
+            ("These seeds cannot tell from none", untold),
+        )
+        if names
+    )

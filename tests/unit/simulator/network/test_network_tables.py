@@ -58,3 +58,13 @@ def test_the_findings_of_table_2_say_whether_the_papers_ordering_holds():
     assert "-0.110" in noisy and noisy.endswith("in the paper by -0.134: the same way.")
     assert raw.endswith("but these seeds cannot tell it from none.")
     assert order.endswith("three stages 0.550, without raw 0.550, without noisy 0.440.")
+
+
+def test_the_findings_of_parts_tell_changes_from_chance():
+    changes = {"whole": (0, 0, 0), "no graph": (-0.1, -0.11, -0.09), "no evidence": (-0.1, 0, 0.1)}
+    rows = [
+        {"setting": name, "change": change} for name, three in changes.items() for change in three
+    ]
+    told, untold = network_parts.findings(rows)
+    assert told.startswith("Changes micro-F1: no graph -0.100") and "evidence" not in told
+    assert untold.startswith("These seeds cannot tell from none: no evidence +0.000")
