@@ -41,7 +41,6 @@ NOT_SUSPECTED = (*"OPSTVWXYZ", "E66", "H52")
 SHORT = "CZ"
 """Chapters that nobody has lived with for decades, and for how many years at most."""
 FEW_YEARS = 4.0
-CODE_SETS = (50, 100, 600)
 
 
 @dataclass(frozen=True, slots=True)
