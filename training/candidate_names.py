@@ -6,6 +6,7 @@ Shapes: N names to map, M candidate names, U titles above the codes, K codes, D 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -54,25 +55,31 @@ class CandidateNames:
         self._upper_U = np.array([self._upper_names.index(t) for t in traits.upper], dtype=np.int64)
         self._raw_upper: Floats | None = None
         self.raw_MD = encoder.embed(self._keys) if raw_MD is None else raw_MD
-        self.layer_DD: Floats = np.zeros((self.raw_MD.shape[1],) * 2, dtype=np.float32)
-        """The SimCSE layer."""
-        self.strength = 0.0
-        """How much of it counts, 0 to 1."""
+        self.tune(np.zeros((self.raw_MD.shape[1],) * 2, dtype=np.float32), 0.0)
         self.abbreviations = Abbreviations()
         self.log_prior_K: npt.NDArray[np.float64] = np.zeros(len(traits.kinds_K3))
         """How common each code is; 0 for an average one."""
 
+    def tune(self, layer_DD: Floats, strength: float) -> None:
+        """Compare by this SimCSE layer; `strength` (0 to 1) is how much of it counts."""
+        self.layer_DD, self.strength = layer_DD, strength
+        self.__dict__.pop("_tuned", None)
+
+    @cached_property
+    def _tuned(self) -> Floats:
+        """The names' embeddings after the layer: slow for a large code set."""
+        return apply_layer(self.raw_MD, self.layer_DD, self.strength)
+
     def shortlist(self, keys: Sequence[str]) -> Shortlist:
         """The nearest codes of folded names, some at a time to bound the memory."""
         step = max(16, _CELLS_AT_ONCE // max(1, len(self._keys)))
-        own_MD = apply_layer(self.raw_MD, self.layer_DD, self.strength)
         parts = []
         for start in range(0, len(keys), step):
             readings = [self.abbreviations.readings(key) for key in keys[start : start + step]]
             flat = [reading for several in readings for reading in several]
             first = np.cumsum([0, *map(len, readings[:-1])])
             raw_ND = self.encoder.embed(flat)
-            tuned_NM = apply_layer(raw_ND, self.layer_DD, self.strength) @ own_MD.T
+            tuned_NM = apply_layer(raw_ND, self.layer_DD, self.strength) @ self._tuned.T
             parts.append(
                 shortlist(
                     np.maximum.reduceat(raw_ND @ self.raw_MD.T, first, axis=0),
@@ -128,8 +135,8 @@ class CandidateNames:
         traits = CodeTraits(upper, arrays["upper_owners"], arrays["kinds_K3"])
         owners_M = np.array(settings["owners"], dtype=np.int64)
         kept = cls(settings["names"], owners_M, encoder, traits, raw_MD=arrays["raw_MD"])
-        kept.layer_DD, kept._raw_upper = arrays["layer_DD"], arrays["raw_upper_D"]
-        kept.log_prior_K, kept.strength = arrays["log_prior_K"], settings["strength"]
+        kept.tune(arrays["layer_DD"], settings["strength"])
+        kept.log_prior_K, kept._raw_upper = arrays["log_prior_K"], arrays["raw_upper_D"]
         kept.abbreviations = Abbreviations(settings["abbreviations"])
         return kept
 

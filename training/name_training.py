@@ -51,10 +51,10 @@ def train_names(
             own_MD = apply_layer(candidates.raw_MD, layer_DD, strength)
             encoded[strength][rows] = moved_ND @ own_MD.T
     both = {s: encoded_QM + characters_QM for s, encoded_QM in encoded.items()}
-    candidates.strength = held_out.best(both, candidates.owners_M)
+    strength = held_out.best(both, candidates.owners_M)
     found = shortlist(
         queries_ND @ candidates.raw_MD.T,
-        encoded[candidates.strength],
+        encoded[strength],
         characters_QM,
         candidates.upper_cosines(queries_ND),
         candidates.owners_M,
@@ -66,7 +66,7 @@ def train_names(
     right_QC = held_out.right(found.codes_NC)
     usable = right_QC.any(axis=1) | (held_out.targets < 0)
     all_K = np.ones(len(held_out.code_folds), dtype=bool)
-    candidates.layer_DD = _layer(candidates, pool_ND, all_K, simcse, seed)
+    candidates.tune(_layer(candidates, pool_ND, all_K, simcse, seed), strength)
     return Ranker.fit(found.features_NCF[usable], right_QC[usable])
 
 
