@@ -155,7 +155,11 @@ class Trial:
 
     def key(self) -> dict[str, Any]:
         """All that its rows depend on."""
-        real = None if self.real is None else hash_of(*self.real[0].nonzero(), self.real[1])
+        real = None
+        if self.real is not None:
+            codes, categories = self.real
+            arrays = codes.indices, codes.indptr, categories
+            real = hash_of(*(array.tobytes() for array in arrays))
         return asdict(self.setting) | {"seed": self.seed, "emrs": self.n_emrs, "real": real}
 
     def pool(self) -> SyntheticPool:
