@@ -37,7 +37,7 @@ def in_int8(model: nn.Module, calibration: Sequence[Tensor]) -> nn.Module:
     `calibration`: token ids, each of shape (1, T), that the scales are taken from.
     """
     layers = {n: layer for n, layer in model.named_modules() if isinstance(layer, nn.Linear)}
-    reaches = {name: _Reach.none(layer.in_features) for name, layer in layers.items()}
+    reaches = {name: Reach.none(layer.in_features) for name, layer in layers.items()}
     _run(model, layers, calibration, lambda name, x_BTI, _: reaches[name].see(x_BTI))
     seen = {name: layer for name, layer in layers.items() if reaches[name].is_known}
     rounded = {name: Int8Linear(layer, reaches[name]) for name, layer in seen.items()}
@@ -72,21 +72,24 @@ def calibration_ids(tokenizer: Any, length: int) -> list[Tensor]:
 
 
 @dataclass(slots=True)
-class _Reach:
+class Reach:
     """The least and the greatest value that a layer has read in each channel, shape (I,)."""
 
     low_I: Tensor
     high_I: Tensor
 
     @classmethod
-    def none(cls, channels: int) -> _Reach:
+    def none(cls, channels: int) -> Reach:
+        """Of a layer that has read nothing yet."""
         return cls(torch.full((channels,), torch.inf), torch.full((channels,), -torch.inf))
 
     @property
     def is_known(self) -> bool:
+        """Whether it has read anything."""
         return bool(torch.isfinite(self.low_I).all())
 
     def see(self, x_BTI: Tensor) -> None:
+        """Count in what the layer reads, shape (..., I)."""
         x_NI = x_BTI.reshape(-1, x_BTI.shape[-1])
         self.low_I = torch.minimum(self.low_I, x_NI.amin(0))
         self.high_I = torch.maximum(self.high_I, x_NI.amax(0))
@@ -100,7 +103,7 @@ class Int8Linear(nn.Module):
     scale_O: Tensor
     zero_O: Tensor
 
-    def __init__(self, layer: nn.Linear, reach: _Reach) -> None:
+    def __init__(self, layer: nn.Linear, reach: Reach) -> None:
         super().__init__()
         weight_OI = layer.weight.detach().float()
         reach_I = torch.maximum(reach.high_I, -reach.low_I).clamp(min=1e-5)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from training.encoder_files import read_model
-from training.int8 import Int8Linear, _Reach, calibration_ids, in_int8
+from training.int8 import Int8Linear, Reach, calibration_ids, in_int8
 
 
 @pytest.fixture(scope="module")
@@ -18,8 +18,8 @@ def layer_with(weight_OI) -> nn.Linear:
     return layer
 
 
-def reach_of(x_NI) -> _Reach:
-    reach = _Reach.none(x_NI.shape[1])
+def reach_of(x_NI) -> Reach:
+    reach = Reach.none(x_NI.shape[1])
     reach.see(x_NI)
     return reach
 
