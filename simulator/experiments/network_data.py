@@ -68,9 +68,13 @@ class Ward:
         """The unseen EMRs' codes, shape (N, K)."""
         return targets(self.unseen_codings, self.codes)
 
+    def all_emrs(self) -> list[EMR]:
+        """Raw, noisy, clean and unseen."""
+        return [*self.raw, *self.noisy, *self.clean, *self.unseen]
+
     def hash(self) -> str:
         """Of all EMRs."""
-        return data_hash([*self.raw, *self.noisy, *self.clean, *self.unseen])
+        return data_hash(self.all_emrs())
 
 
 def targets(codings: Sequence[Coding], codes: Sequence[str]) -> NDArray[np.bool_]:
@@ -115,9 +119,13 @@ class Pool:
     codes: tuple[str, ...]
     taxonomy: Taxonomy
 
+    def all_emrs(self) -> list[EMR]:
+        """Those that may be chosen, then the unseen."""
+        return [*self.emrs, *self.unseen]
+
     def hash(self) -> str:
         """Of all EMRs."""
-        return data_hash([*self.emrs, *self.unseen])
+        return data_hash(self.all_emrs())
 
     def ward(self, chosen: Sequence[int] | NDArray[np.int64]) -> Ward:
         """The chosen rows are clean, the others noisy; there are no raw EMRs."""

@@ -55,9 +55,13 @@ class Corpus:
         evidence = any(coding.evidence for coding in self.clean)
         return Gives(self.name, bool(self.raw), bool(self.noisy), evidence)
 
+    def all_emrs(self) -> list[EMR]:
+        """Raw, coded and unseen."""
+        return [*self.raw, *self.emrs, *self.unseen]
+
     def hash(self) -> str:
         """Of all EMRs and codings."""
-        emrs = data_hash([*self.raw, *self.emrs, *self.unseen])
+        emrs = data_hash(self.all_emrs())
         return hash_of_all([emrs, data_hash([*self.noisy, *self.clean, *self.truth])])
 
 

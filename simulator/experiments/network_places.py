@@ -9,24 +9,29 @@ from pathlib import Path
 from typing import Any, Generic, Protocol, TypeVar
 
 from label_config.measured import Progress
+from label_config.record import EMR
 from simulator.experiments.cells import first_seeds, hash_of
 from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_data import HPH, Pool, Site, Ward, load_encoder, pool, ward
 from training.encoder import Encoder
+from training.features import FeatureStore
 from training.stages import StagesConfig
 
 QUICK_SEEDS = 3
 Value = TypeVar("Value")
 
 
-class Hashed(Protocol):
+class HasEMRs(Protocol):
     """EMRs and codings, however they are parted."""
+
+    def all_emrs(self) -> list[EMR]:
+        """In an order of their own."""
 
     def hash(self) -> str:
         """Of all that rows depend on."""
 
 
-Drawn = TypeVar("Drawn", bound=Hashed)
+Drawn = TypeVar("Drawn", bound=HasEMRs)
 
 
 @dataclass
@@ -44,8 +49,14 @@ class Place(Generic[Drawn]):
 
     @cached_property
     def data(self) -> Drawn:
-        """Drawn once."""
-        return self.draw()
+        """Drawn once, and encoded once.
+
+        All EMRs go through the encoder together: in other minibatches features differ by their last
+        bit, and a run that goes on would have others than a run in one go.
+        """
+        data = self.draw()
+        FeatureStore(self.trials.encoder, self.cache).features(data.all_emrs())
+        return data
 
     def row(self, name: str, config: Any, make: Callable[[], Value]) -> Value:
         """One row, or whatever else is made in one go, and a step of the progress.
