@@ -39,28 +39,32 @@ def show(title: str, rows: Sequence[Row], json_file: Path | None = None) -> None
         write_json(json_file, {"title": title, "rows": [dict(row) for row in rows]})
 
 
-def over_seeds(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """One row per setting: the median over its seeds, and the range of what differs.
+def over_repeats(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """One row per setting: the median over its seeds or repeats, and the range of what differs.
 
-    A setting is what stands before "seed" in a row, and every text after it. Rows without a seed
-    stay as they are.
+    A setting is what stands before "seed" or "repeat" in a row, and every text after it. Rows
+    without either stay as they are.
     """
-    if not all("seed" in row for row in rows):
+    number = next((name for name in ("seed", "repeat") if all(name in row for row in rows)), None)
+    if number is None:
         return [dict(row) for row in rows]
     groups: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
         names = list(row)
-        settings = names[: names.index("seed")]
+        settings = names[: names.index(number)]
         key = tuple((n, row[n]) for n in names if n in settings or isinstance(row[n], str))
         groups.setdefault(key, []).append(row)
-    return [{**dict(key), **_medians(group, dict(key))} for key, group in groups.items()]
+    return [
+        {**dict(key), **_medians(group, {**dict(key), number: None})}
+        for key, group in groups.items()
+    ]
 
 
 def _medians(rows: Sequence[Row], setting: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name in rows[0]:
         values = [r[name] for r in rows if isinstance(r.get(name), int | float)]
-        if name == "seed" or name in setting or not values:
+        if name in setting or not values:
             continue
         middle, low, high = statistics.median(values), min(values), max(values)
         found[name] = middle if low == high else f"{_cell(middle)} ({_cell(low)}-{_cell(high)})"
@@ -104,7 +108,7 @@ def markdown(record: Mapping[str, Any], rows: Sequence[Row], *, figure: str = ""
                 f"`{record['command']}` at commit {record['commit']}, seeds "
                 f"{', '.join(map(str, record['seeds']))}, data {record['data_hash']}; "
                 f"{about['cores']} cores, Python {about['python']}, torch {about['torch']}.",
-                "Median over seeds, with the range in brackets.",
+                "Median over seeds or repeats, with the range in brackets.",
                 *(["\n".join(f"- {said}" for said in findings)] if findings else []),
                 _pipes(record["goals"]),
                 *([f"![{record['name']}]({figure})"] if figure else []),

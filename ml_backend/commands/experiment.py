@@ -139,9 +139,9 @@ def _run(
         )
     summary = [
         {k: v for k, v in row.items() if not result.shown or k in result.shown}
-        for row in table.over_seeds(result.rows)
+        for row in table.over_repeats(result.rows)
     ]
-    table.show(f"{kind} {name}, median (range) over seeds", summary)
+    table.show(f"{kind} {name}, median (range)", summary)
     table.show("goals", result.goals)
     record = table.experiment_json(
         name,

@@ -31,15 +31,20 @@ def test_rows_of_one_setting_become_their_median_and_range_over_seeds():
         for policy, counts in (("random", (10, 30, 20)), ("ours", (7, 7, 7)))
         for seed, emrs in enumerate(counts)
     ]
-    assert table.over_seeds(rows) == [
+    assert table.over_repeats(rows) == [
         {"codes": 50, "policy": "random", "emrs": "20 (10-30)", "share": 0.5},
         {"codes": 50, "policy": "ours", "emrs": 7, "share": 0.5},
     ]
 
 
+def test_repeats_of_a_benchmark_are_summed_up_as_seeds_are():
+    rows = [{"part": "graph", "repeat": i, "ratio": ratio} for i, ratio in enumerate((3, 5, 4))]
+    assert table.over_repeats(rows) == [{"part": "graph", "ratio": "4 (3-5)"}]
+
+
 def test_rows_without_a_seed_stay_as_they_are():
     rows = [{"emrs": 10, "seconds": 0.1}, {"emrs": 20, "seconds": 0.2}]
-    assert table.over_seeds(rows) == rows
+    assert table.over_repeats(rows) == rows
 
 
 def test_an_experiment_s_record_says_what_was_run_on_what_and_where():
