@@ -13,6 +13,7 @@ from training.words import WORD
 
 MIN_LETTERS = 3
 EXCERPT_CHARACTERS = 160
+_FROM_HAN_ON = re.compile("[\u3400-\U0010ffff]")
 _SENTENCE = re.compile(r"[^.!?。！？；\n]+[.!?。！？；]?")
 
 
@@ -21,6 +22,8 @@ def content_words(text: str) -> set[str]:
 
     Numbers are left out: two records with the same pulse are not alike.
     """
+    if not _FROM_HAN_ON.search(text):  # several times as fast
+        return {word for word in map(str.casefold, WORD.findall(text)) if _says_something(word)}
     words: set[str] = set()
     previous_end, previous = -1, ""
     for match in WORD.finditer(text):
@@ -28,7 +31,7 @@ def content_words(text: str) -> set[str]:
         if _is_han(word):
             if previous_end == match.start() and _is_han(previous):
                 words.add(previous + word)
-        elif len(word) >= MIN_LETTERS and not word[0].isdigit():
+        elif _says_something(word):
             words.add(word)
         previous_end, previous = match.end(), word
     return words
@@ -102,6 +105,10 @@ def _cut(sentence: str, wanted: set[str]) -> str:
     start = min(start, len(sentence) - EXCERPT_CHARACTERS)
     cut = sentence[start : start + EXCERPT_CHARACTERS].strip()
     return ("… " if start else "") + cut + (" …" if start + EXCERPT_CHARACTERS < len(low) else "")
+
+
+def _says_something(word: str) -> bool:
+    return len(word) >= MIN_LETTERS and not word[0].isdigit()
 
 
 def _is_han(word: str) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,7 +117,7 @@ class SparseModel:
 
     def predict(self, texts: Sequence[str]) -> npt.NDArray[np.float64]:
         """Return the probability of each code, shape (N, K)."""
-        grams = [{self._column[g] for g, _, _ in self._known(text)} for text in texts]
+        grams = [self._columns_in(text) for text in texts]
         counts = np.cumsum([0, *map(len, grams)])
         columns = np.fromiter((g for row in grams for g in sorted(row)), dtype=np.int64)
         present_NG = csr_matrix(
@@ -136,7 +137,7 @@ class SparseModel:
         unknown = sorted(set(codes) - set(self.codes))
         if unknown:
             raise UnknownCode(f"the sparse model has not learned code {unknown[0]!r}")
-        found = [(self._column[gram], start, end) for gram, start, end in self._known(text)]
+        found = list(self._found(text))
         columns = np.array([g for g, _, _ in found], dtype=np.int64)
         explained = {}
         for code in codes:
@@ -194,12 +195,21 @@ class SparseModel:
         shape = (len(codes), len(vocabulary))
         return csr_matrix((np.array(weights, float), (rows, columns)), shape=shape)
 
-    def _known(self, text: str) -> Iterator[tuple[str, int, int]]:
-        """The n-grams that some code weighs, with original offsets."""
+    def _columns_in(self, text: str) -> set[int]:
+        """The n-grams of the text that some code weighs."""
+        known = self._column
+        grams = _ngrams([word for word, _, _ in tokens(fold(text).text)], self.config)
+        return {known[gram] for _, run in grams for gram in run if gram in known}
+
+    def _found(self, text: str) -> Iterator[tuple[int, int, int]]:
+        """Those n-grams one by one, with original offsets."""
         folded = fold(text)
-        for gram, start, end in _ngrams(folded.text, self.config):
-            if gram in self._column:
-                yield gram, *folded.span(start, end)
+        words = tokens(folded.text)
+        for size, run in _ngrams([word for word, _, _ in words], self.config):
+            for i, gram in enumerate(run):
+                if gram in self._column:
+                    place = folded.span(words[i][1], words[i + size - 1][2])
+                    yield self._column[gram], *place
 
 
 def _merge(weighted: Sequence[tuple[int, int, float]]) -> list[Span]:
@@ -215,16 +225,20 @@ def _merge(weighted: Sequence[tuple[int, int, float]]) -> list[Span]:
     return [Span(start, end, weight / most) for start, end, weight in merged]
 
 
-def _ngrams(folded: str, config: SparseConfig) -> Iterator[tuple[str, int, int]]:
-    words = tokens(folded)
-    readings = [[word for word, _, _ in words]]
+def _ngrams(words: Sequence[str], config: SparseConfig) -> Iterator[tuple[int, list[str]]]:
+    """(size, the n-grams of that size in reading order), of the words and of their stems."""
+    readings = {"": words}
     if config.stems:
-        readings.append([stem(word) for word in readings[0]])
-    for mark, reading in zip(("", _STEMMED), readings, strict=False):
+        readings[_STEMMED] = [stem(word) for word in words]
+    for mark, reading in readings.items():
         for size in range(1, config.longest + 1):
-            for i in range(len(words) - size + 1):
-                gram = " ".join(reading[i : i + size])
-                yield mark + gram, words[i][1], words[i + size - 1][2]
+            grams = map(" ".join, zip(*(reading[i:] for i in range(size)), strict=False))
+            yield size, [mark + gram for gram in grams]
+
+
+def _all_ngrams(text: str, config: SparseConfig) -> list[str]:
+    words = [word for word, _, _ in tokens(fold(text).text)]
+    return [gram for _, run in _ngrams(words, config) for gram in run]
 
 
 def _problem(
@@ -242,7 +256,7 @@ def _problem(
 
 def _vectorise(texts: Sequence[str], config: SparseConfig) -> tuple[csr_matrix, list[str]]:
     vectorizer = CountVectorizer(
-        analyzer=lambda text: [gram for gram, _, _ in _ngrams(fold(text).text, config)],
+        analyzer=partial(_all_ngrams, config=config),
         binary=True,
         min_df=min(config.min_df, len(texts)),
         max_features=config.max_ngrams,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from label_config.record import EMR
 from training.encoder import Encoder, TokenStates
@@ -112,10 +113,11 @@ def _word_of_token(
 def _mean_by_node(
     nodes_T: NDArray[np.int32], states_TD: NDArray[np.float32], n_nodes: int
 ) -> NDArray[np.float32]:
-    means_VD = np.zeros((n_nodes, states_TD.shape[1]), np.float32)
     if not len(nodes_T):
-        return means_VD
-    order = np.argsort(nodes_T, kind="stable")
-    present, first, count = np.unique(nodes_T[order], return_index=True, return_counts=True)
-    means_VD[present] = np.add.reduceat(states_TD[order], first) / count[:, None]
+        return np.zeros((n_nodes, states_TD.shape[1]), np.float32)
+    ones_T, tokens_T = np.ones(len(nodes_T), np.float32), np.arange(len(nodes_T))
+    of_node_VT = csr_matrix((ones_T, (nodes_T, tokens_T)), shape=(n_nodes, len(nodes_T)))
+    counts_V = np.bincount(nodes_T, minlength=n_nodes)
+    means_VD: NDArray[np.float32] = of_node_VT @ states_TD
+    means_VD /= np.maximum(counts_V, 1)[:, None]
     return means_VD
