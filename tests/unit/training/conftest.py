@@ -4,13 +4,11 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from label_config.files import write_records
 from label_config.record import EMR, Coding, EvidenceSpan
@@ -35,43 +33,6 @@ FILLER = "The patient was admitted to the ward in a stable state."
 HAN = "患者因糖尿病和高血压入院治疗胸痛发热"
 
 
-def make_tokenizer() -> PreTrainedTokenizerFast:
-    """A real WordPiece tokenizer, trained on the words of these tests."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=400, special_tokens=special, show_progress=False)
-    tokenizer.train_from_iterator([*TITLES.values(), *SIGNS.values(), FILLER, *HAN], trainer)
-    ends = [(token, tokenizer.token_to_id(token)) for token in ("[CLS]", "[SEP]")]
-    tokenizer.post_processor = processors.TemplateProcessing("[CLS] $A [SEP]", special_tokens=ends)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-    )
-
-
-def make_encoder(folder: Path, *, seed: int = 0, layers: int = 2, dim: int = 32) -> Encoder:
-    """A random encoder with a real WordPiece tokenizer, saved as a Hugging Face folder."""
-    tokenizer = make_tokenizer()
-    torch.manual_seed(seed)
-    config = BertConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=dim,
-        num_hidden_layers=layers,
-        num_attention_heads=2,
-        intermediate_size=2 * dim,
-        max_position_embeddings=66,
-        initializer_range=0.3,
-    )
-    BertModel(config).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return Encoder.load(str(folder), precision="float32")
-
-
 def make_emr(emr_id: str, codes: Sequence[str]) -> EMR:
     signs = ". ".join(SIGNS[code] for code in codes)
     return EMR(emr_id, {"Complaint": FILLER, "Illness": f"{FILLER} {signs}."})
@@ -87,9 +48,12 @@ def make_coding(emr: EMR, codes: Sequence[str], source: str = "clean") -> Coding
 
 
 @pytest.fixture(scope="session")
-def encoder_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def encoder_folder(
+    tmp_path_factory: pytest.TempPathFactory, write_encoder: Callable[..., None]
+) -> Path:
     folder = tmp_path_factory.mktemp("encoder")
-    make_encoder(folder)
+    texts = [*TITLES.values(), *SIGNS.values(), FILLER, *HAN]
+    write_encoder(folder, texts, layers=2, dim=32, longest=66)
     return folder
 
 

@@ -4,9 +4,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from label_config.record import EMR, Coding
 from simulator import hospital
@@ -19,29 +16,11 @@ CODES = ("E11.9", "E11.6", "I10", "J18.9")
 
 
 @pytest.fixture(scope="session")
-def encoder(tmp_path_factory):
+def encoder(tmp_path_factory, write_encoder):
     """A one-layer encoder with random weights."""
-    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer()
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    trainer = trainers.WordPieceTrainer(vocab_size=300, special_tokens=special, show_progress=False)
-    titles = [knowledge().taxonomy.title(code) for code in knowledge().codes[:200]]
-    tokenizer.train_from_iterator(titles, trainer)
-    names = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     folder = tmp_path_factory.mktemp("encoder")
-    torch.manual_seed(0)
-    shape = BertConfig(
-        vocab_size=tokenizer.get_vocab_size(),
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        max_position_embeddings=512,
-        initializer_range=0.3,
-    )
-    BertModel(shape).save_pretrained(folder)
-    PreTrainedTokenizerFast(tokenizer_object=tokenizer, **names).save_pretrained(folder)
+    titles = [knowledge().taxonomy.title(code) for code in knowledge().codes[:200]]
+    write_encoder(folder, titles, layers=1, dim=16, longest=512)
     return Encoder.load(str(folder), precision="float32")
 
 
