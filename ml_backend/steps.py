@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from label_config.errors import DataError
 from label_config.files import Problem, read_codings, read_emrs, write_records
 from label_config.record import EMR, Coding
@@ -29,7 +27,6 @@ from ml_backend.retrain import train_model as train_model
 from ml_backend.sampling import coverage
 from ml_backend.workspace import Batch, Workspace
 from sampler import reason_text
-from training.evaluate import evaluate
 from training.similarity import NameMapper
 from training.suggest import Suggester
 
@@ -169,23 +166,37 @@ def pull(
 
 
 def evaluate_model(
-    workspace: Workspace, emrs: Path, gold: Path, version: str = "", *, progress: Progress
+    workspace: Workspace,
+    emrs: Path,
+    gold: Path,
+    version: str = "",
+    *,
+    explained: int = 0,
+    progress: Progress,
 ) -> dict[str, Any]:
-    """Scores of a version (the live one if empty) on EMRs whose true codes are known."""
+    """Scores of a version (the live one if empty) on EMRs whose true codes are known.
+
+    `explained`: of how many ticked codes to judge how far highlights carry the probability.
+    """
+    from training.held_back import figures_of
+
     registry = Registry(workspace.models_folder)
     model = load_model(registry[version].folder) if version else live_model(workspace)
     records, truth = read_emrs(emrs), read_codings(gold)
     for problem in (*records.problems, *truth.problems):
         raise DataError(f"held-back EMRs are damaged at {problem}")
-    codes_of = {coding.emr_id: coding.codes for coding in truth.records}
-    missing = [emr.emr_id for emr in records.records if emr.emr_id not in codes_of]
+    coding_of = {coding.emr_id: coding for coding in truth.records}
+    missing = [emr.emr_id for emr in records.records if emr.emr_id not in coding_of]
     if missing:
         raise DataError(f"{gold} has no codes for EMR {missing[0]}")
-    probs_NK = model.predict(records.records, progress=progress)
-    targets_NK = np.array(
-        [[code in codes_of[emr.emr_id] for code in model.codes] for emr in records.records]
+    scores = figures_of(
+        model,
+        records.records,
+        coding_of,
+        workspace.taxonomy,
+        explained=explained,
+        progress=progress,
     )
-    scores = evaluate(probs_NK, targets_NK, threshold=model.threshold)
     return {"version": model.version, "emrs": len(records.records), **scores}
 
 

@@ -6,13 +6,13 @@ A highlight and its truth are compared character by character, per EMR and code.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 from sklearn.metrics import average_precision_score
 
-from label_config.record import EMR, EvidenceSpan
+from label_config.record import DIAGNOSIS_SECTION, EMR, EvidenceSpan
 
 Floats = npt.NDArray[np.float64]
 Predict = Callable[[Sequence[EMR]], Floats]
@@ -73,6 +73,18 @@ def faithfulness(
     return {"comprehensiveness": full - less, "sufficiency": full - rest}
 
 
+def elsewhere(
+    emr: EMR, spans: Sequence[EvidenceSpan], rng: np.random.Generator
+) -> list[EvidenceSpan]:
+    """As many spans of the same lengths, each at a place of its section drawn by chance."""
+    moved = []
+    for span in spans:
+        length = span.end - span.start
+        start = int(rng.integers(len(emr.text_of(span.section)) - length + 1))
+        moved.append(replace(span, start=start, end=start + length))
+    return moved
+
+
 def _scores(emr: EMR, spans: Iterable[EvidenceSpan]) -> Floats:
     """One score per character of the whole record."""
     offsets, total = {}, 0
@@ -92,15 +104,29 @@ def _touch(one: EvidenceSpan, other: EvidenceSpan) -> bool:
 
 
 def _reduced(emr: EMR, spans: Sequence[EvidenceSpan], *, keep: bool) -> EMR:
-    """The EMR with only the highlighted text, or with everything else."""
-    sections = {}
+    """The EMR with only the highlighted text, or with everything else.
+
+    A diagnosis name counts as highlighted where a span touches it.
+    """
+    sections, diagnoses = {}, []
     for section, text in emr.sections.items():
-        inside = np.zeros(len(text), dtype=bool)
-        for span in spans:
-            if span.section == section:
-                inside[span.start : span.end] = True
-        kept = inside if keep else ~inside
+        kept = _inside(text, section, spans) == keep
         sections[section] = "".join(c if k else _GAP for c, k in zip(text, kept, strict=True))
-    if not any(text.strip() for text in sections.values()):
+    marked, start = _inside(emr.diagnosis_text, DIAGNOSIS_SECTION, spans), 0
+    for number, diagnosis in enumerate(emr.diagnoses, 1):
+        end = start + len(f"{number}. {diagnosis.name}")
+        if bool(marked[start:end].any()) == keep:
+            diagnoses.append(diagnosis)
+        start = end + 1
+    if not diagnoses and not any(text.strip() for text in sections.values()):
         sections["—"] = "—"  # an EMR may not be empty
-    return EMR(emr.emr_id, sections)
+    return replace(emr, sections=sections, diagnoses=tuple(diagnoses))
+
+
+def _inside(text: str, section: str, spans: Sequence[EvidenceSpan]) -> npt.NDArray[np.bool_]:
+    """Which characters of a section lie in a span."""
+    inside = np.zeros(len(text), dtype=bool)
+    for span in spans:
+        if span.section == section:
+            inside[span.start : span.end] = True
+    return inside

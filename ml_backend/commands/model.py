@@ -119,14 +119,28 @@ def evaluate(
     emrs: Annotated[Path, typer.Option(help="EMRs that no model has seen.")],
     gold: Annotated[Path, typer.Option(help="Their true codes.")],
     version: Annotated[str, typer.Option(help="Model version; the live one if empty.")] = "",
+    explain: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="Of so many ticked codes, also measure how far the probability falls without the "
+            "highlighted text, and without all other text. Takes six predictions per code.",
+            metavar="N",
+        ),
+    ] = 0,
     json_file: JsonOption = None,
 ) -> None:
-    """Measure a model on held-back EMRs with known codes."""
+    """Measure a model on held-back EMRs with known codes.
+
+    Codes, near misses in the code tree, and highlights where the true codes come with evidence.
+    """
     from ml_backend import steps
     from ml_backend.workspace import Workspace
 
     with progress_bar() as progress:
-        row = steps.evaluate_model(Workspace(workspace), emrs, gold, version, progress=progress)
+        row = steps.evaluate_model(
+            Workspace(workspace), emrs, gold, version, explained=explain, progress=progress
+        )
     rows = [{"figure": name, "value": value} for name, value in row.items()]
     table.show("held-back EMRs", rows, json_file)
 

@@ -3,8 +3,13 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from label_config.record import EMR, EvidenceSpan
-from training.highlight_figures import HighlightCase, faithfulness, highlight_figures
+from label_config.record import DIAGNOSIS_SECTION, EMR, Diagnosis, EvidenceSpan
+from training.highlight_figures import (
+    HighlightCase,
+    elsewhere,
+    faithfulness,
+    highlight_figures,
+)
 
 RECORD = EMR("e1", {"A": "cough and fever", "B": "pain"})
 
@@ -53,3 +58,25 @@ def test_a_faithful_highlight_carries_the_probability() -> None:
     wrong = faithfulness(predict, RECORD, 0, [span("B", 0, 4)])
     assert right == pytest.approx({"comprehensiveness": 0.8, "sufficiency": 0.0})
     assert wrong == pytest.approx({"comprehensiveness": 0.0, "sufficiency": 0.8})
+
+
+def test_a_diagnosis_name_goes_with_the_highlight_on_it() -> None:
+    def predict(emrs: Sequence[EMR]) -> np.ndarray:
+        return np.array([[0.8 if "flu" in emr.diagnosis_text else 0.3] for emr in emrs])
+
+    emr = EMR("e1", {"A": "cough"}, diagnoses=(Diagnosis("ulcer"), Diagnosis("flu")))
+    at = emr.diagnosis_text.index("flu")
+    right = faithfulness(predict, emr, 0, [span(DIAGNOSIS_SECTION, at, at + 3)])
+    wrong = faithfulness(predict, emr, 0, [span(DIAGNOSIS_SECTION, 3, 5), span("A", 0, 5)])
+    assert right == pytest.approx({"comprehensiveness": 0.5, "sufficiency": 0.0})
+    assert wrong == pytest.approx({"comprehensiveness": 0.0, "sufficiency": 0.5})
+
+
+def test_text_by_chance_is_as_long_and_lies_in_the_same_sections() -> None:
+    spans = [span("A", 10, 15), span("B", 0, 4)]
+    rng = np.random.default_rng(0)
+    drawn = [elsewhere(RECORD, spans, rng) for _ in range(50)]
+    for moved in drawn:
+        assert [(s.section, s.end - s.start) for s in moved] == [("A", 5), ("B", 4)]
+        assert all(s.start >= 0 and s.end <= len(RECORD.text_of(s.section)) for s in moved)
+    assert {moved[0].start for moved in drawn} == set(range(11))
