@@ -42,7 +42,7 @@ def main() -> None:
     """Run the command; an expected error is one line on stderr and exit code 1, wrong usage 2."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     try:
-        app()
+        app(prog_name="clinicoco")
     except ClinicocoError as error:
         errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
         sys.exit(1)
