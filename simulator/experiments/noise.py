@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
@@ -15,52 +14,32 @@ from sklearn.metrics import average_precision_score
 from label_config.measured import Measured, Progress, goal
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
-from simulator.experiments.cells import Cell, finished, first_seeds, hash_of
+from simulator.experiments.cells import Cell, finished, first_seeds
 from simulator.experiments.codiesp_data import Language
 from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.noise_data import SIMULATED, Corpus, read, simulated
-from training.auditor import KINDS, Kind, findings
-from training.encoder import Encoder
+from simulator.experiments.noise_rare import BANDS, TRAINED, rare_cells
+from simulator.experiments.noise_spoilt import Spoilt, spoil
+from training.auditor import KINDS, findings
 from training.evaluate import counts_figures
 from training.label_noise import Mended, mend
 from training.lexicon import Lexicon
 from training.out_of_fold import targets
 from training.sparse import SparseModel
 from training.thresholds import best_threshold
-from training.zero_shot import ZeroShot
 
 Floats = npt.NDArray[np.float64]
 LANGUAGES: tuple[Language, ...] = ("es", "en")
 RATES = (0.0, 0.1, 0.3, 0.5)
 QUICK_RATES = (0.0, 0.3)
-SHARES = {"missing": 0.4, "wrong": 0.3, "vague": 0.3}
-"""Of the spoilt codes; as in a national survey of 2020 (12, 9 and 9 of 30 %)."""
-EXTRA = 0.15
-"""Unrelated codes added, per spoilt code."""
 HELD = 60
 """Clean EMRs that set the threshold of every method."""
-TRAINED = 0.7
-RARE_EMRS = 100
-"""EMRs on which rare codes are looked for, and how much zero-shot scores count beside others."""
-ZERO_SHOT_SHARE = 0.5
-BANDS = ((0, 0), (1, 4), (5, 19), (20, 10_000))
-"""Training EMRs per code."""
 SHOWN = (
     *("data", "noise", "method", "micro_f1", "cost"),
     *(f"ap_{kind}" for kind in KINDS),
     *(f"recall15_{low}_{high}" for low, high in BANDS),
 )
 L1, L1_LEXICON, OURS = "L1", "L1 + lexicon", "L1 + lexicon, mended"
-
-
-@dataclass(frozen=True, slots=True)
-class Spoilt:
-    """One error put into a coding."""
-
-    emr_id: str
-    kind: Kind
-    code: str
-    """The code given, for a missing one the code left out."""
 
 
 def run(
@@ -85,7 +64,7 @@ def run(
     seeds = first_seeds(seeds, quick=quick, most=1)
     cells = _spoilt_cells(quick, seeds, data)
     if data is not None and not quick:
-        cells += _rare_cells(read(data, "en", top=None), seeds)
+        cells += rare_cells(read(data, "en", top=None), seeds)
     rows, digest = finished(cells, len(cells), kept=kept, progress=progress)
     add_costs([row for row in rows if "micro_f1" in row])
     return Measured(rows, goals(rows), seeds, digest, shown=SHOWN)
@@ -121,19 +100,6 @@ def _spoilt_cell(
 ) -> tuple[str, list[dict[str, Any]]]:
     corpus = draw(seed)
     return corpus.hash, play(corpus, taxonomy, rate, seed)
-
-
-def _rare_cells(corpus: Corpus, seeds: Sequence[int]) -> list[Cell]:
-    """The rare codes of every seed."""
-    encoder = Encoder.load()
-    about = {"data": f"{corpus.name}, all codes", "hash": hash_of(corpus.hash, encoder.fingerprint)}
-    return [
-        Cell(about | {"seed": seed}, partial(_rare_cell, corpus, encoder, seed)) for seed in seeds
-    ]
-
-
-def _rare_cell(corpus: Corpus, encoder: Encoder, seed: int) -> tuple[str, list[dict[str, Any]]]:
-    return corpus.hash, rare_rows(corpus, Taxonomy.icd10cm(), encoder, seed)
 
 
 def play(corpus: Corpus, taxonomy: Taxonomy, rate: float, seed: int) -> list[dict[str, Any]]:
@@ -182,80 +148,6 @@ def _train(
         return probs_NK if lexicon is None else (probs_NK + lexicon.scores(others)) / 2
 
     return predict
-
-
-def spoil(
-    codings: Sequence[Coding],
-    codes: Sequence[str],
-    taxonomy: Taxonomy,
-    rate: float,
-    seed: int,
-) -> tuple[list[Coding], list[Spoilt]]:
-    """Codings in which a share `rate` of the codes is missing, wrong or vague, and some are added.
-
-    A wrong code is a sibling, of the set where it holds one, and takes the evidence with it; a
-    vague one is the parent. Kinds and their shares are those of `simulator.quality`.
-    """
-    rng = np.random.default_rng(seed)
-    inside, errors = set(codes), list[Spoilt]()
-    spoilt: list[Coding] = []
-    for coding in codings:
-        now: dict[str, str | None] = {}
-        for code in coding.codes:
-            draw = rng.random()
-            if code not in inside or draw >= rate:
-                now[code] = code
-                continue
-            kind = _kind(draw / rate)
-            other = _replacement(kind, code, coding.codes, inside, taxonomy, rng)
-            if other is None or other in now.values():
-                kind, other = "missing", None
-            now[code] = other
-            errors.append(Spoilt(coding.emr_id, kind, other or code))
-        extra = [
-            str(rng.choice(list(codes)))
-            for code in coding.codes
-            if code in inside and rng.random() < EXTRA * rate
-        ]
-        extra = [
-            code for code in dict.fromkeys(extra) if code not in {*coding.codes, *now.values()}
-        ]
-        errors += [Spoilt(coding.emr_id, "extra", code) for code in extra]
-        evidence = tuple(
-            replace(span, code=after)
-            for span in coding.evidence
-            if (after := now.get(span.code)) is not None
-        )
-        kept = [code for code in now.values() if code is not None]
-        spoilt.append(replace(coding, codes=(*kept, *extra), source="clean", evidence=evidence))
-    return spoilt, errors
-
-
-def _kind(draw: float) -> Kind:
-    """A kind of error from a number in 0 to 1, by SHARES."""
-    if draw < SHARES["missing"]:
-        return "missing"
-    return "wrong" if draw < SHARES["missing"] + SHARES["wrong"] else "vague"
-
-
-def _replacement(
-    kind: Kind,
-    code: str,
-    taken: Sequence[str],
-    inside: set[str],
-    taxonomy: Taxonomy,
-    rng: np.random.Generator,
-) -> str | None:
-    """What stands in place of `code`; None where nothing does."""
-    if kind == "missing" or code not in taxonomy:
-        return None
-    if kind == "vague":
-        parent = taxonomy[code].parent
-        return None if parent in taken else parent
-    siblings = [s for s in taxonomy.siblings(code) if s not in taken]
-    own = [s for s in siblings if s in inside]
-    choice = own or siblings
-    return str(rng.choice(choice)) if choice else None
 
 
 def precisions(
@@ -318,35 +210,3 @@ def goals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             if values:
                 found.append(goal(f"{name}, {corpus}", target, float(np.median(values))))
     return found
-
-
-def rare_rows(
-    corpus: Corpus, taxonomy: Taxonomy, encoder: Encoder, seed: int
-) -> list[dict[str, Any]]:
-    """Recall@15 over all codes by how many training EMRs a code has: names and evidence alone,
-    then with the codes' names read by sentence.
-    """
-    order = np.random.default_rng(seed).permutation(len(corpus.emrs)).tolist()
-    cut = int(TRAINED * len(order))
-    emrs, codings = corpus.part(order[:cut])
-    test_emrs, test_codings = corpus.part(order[cut : cut + RARE_EMRS])
-    lexicon_NK = Lexicon.fit(emrs, codings, taxonomy, corpus.codes).scores(test_emrs)
-    zero_shot_NK = ZeroShot(corpus.codes, taxonomy, encoder).scores(test_emrs)
-    true_NK = targets(test_codings, corpus.codes)
-    counts_K = targets(codings, corpus.codes).sum(axis=0)
-    rows = []
-    for method, scores_NK in (
-        ("lexicon", lexicon_NK),
-        ("zero-shot", zero_shot_NK),
-        ("lexicon + zero-shot", lexicon_NK + ZERO_SHOT_SHARE * zero_shot_NK),
-    ):
-        top = np.argsort(-scores_NK, axis=1, kind="stable")[:, :15]
-        found_NK = np.zeros_like(true_NK)
-        np.put_along_axis(found_NK, top, True, axis=1)
-        row = {"data": f"{corpus.name}, all codes", "noise": 0.0, "seed": seed, "method": method}
-        for low, high in BANDS:
-            own = (counts_K >= low) & (counts_K <= high)
-            share = (found_NK & true_NK)[:, own].sum() / max(1, true_NK[:, own].sum())
-            row[f"recall15_{low}_{high}"] = round(float(share), 4)
-        rows.append(row)
-    return rows

@@ -7,6 +7,7 @@ import pytest
 
 from label_config.errors import ConfigError, DataError
 from simulator.experiments import names as experiment
+from simulator.experiments import names_tasks
 from training.similarity import NameMatch
 
 
@@ -30,7 +31,7 @@ def test_calibration_error_counts_names_without_a_code_as_wrong() -> None:
 
 
 def test_names_are_asked_as_often_as_they_stand_there() -> None:
-    task = experiment.Task("t", ["a", "b"], [{"A"}, {"B"}], ["A", "B"], times=[1, 3])
+    task = names_tasks.Task("t", ["a", "b"], [{"A"}, {"B"}], ["A", "B"], times=[1, 3])
     assert task.asked([1]) == (["b"] * 3, [{"B"}] * 3)
 
 
@@ -39,22 +40,22 @@ def test_candidates_are_the_names_codes_filled_up_with_other_diseases() -> None:
         "ncbi": [("train", "Tumour", "C80|C80.1"), ("dev", "tumour", "C80.1")],
         "doid": [f"X{i}" for i in range(2000)],
     }
-    task = experiment.ncbi_task(files, None, seed=0)
+    task = names_tasks.ncbi_task(files, None, seed=0)
     assert task.names == ["Tumour"] and task.right == [{"C80", "C80.1"}]
-    assert len(task.codes) == experiment.NCBI_CODES and {"C80", "C80.1"} <= set(task.codes)
-    assert experiment.ncbi_task(files, None, seed=1) == task
+    assert len(task.codes) == names_tasks.NCBI_CODES and {"C80", "C80.1"} <= set(task.codes)
+    assert names_tasks.ncbi_task(files, None, seed=1) == task
 
 
 def test_the_codes_with_most_phrases_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(experiment, "INDEX_CODES", 2)
+    monkeypatch.setattr(names_tasks, "INDEX_CODES", 2)
     files = {"index": {"A": ["x"], "B": ["p", "q", "r"], "C": ["s", "t"]}}
-    task = experiment.index_task(files, None, seed=0)
+    task = names_tasks.index_task(files, None, seed=0)
     assert task.codes == ["B", "C"] and sorted(task.names) == ["p", "q", "r", "s", "t"]
 
 
 def test_spanish_mentions_that_are_known_are_not_asked_for() -> None:
     files = {"spanish": [("train", f"nombre {i}", f"A{i % 3}") for i in range(30)]}
-    task = experiment.spanish_task(files, None, seed=0)
+    task = names_tasks.spanish_task(files, None, seed=0)
     known = {name for names in task.synonyms.values() for name in names}
     assert len(known) == 21 and len(task.names) == 9
     assert not known & set(task.names)
@@ -69,12 +70,12 @@ def test_goals_speak_only_of_names_that_were_mapped() -> None:
 
 def test_tables_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="folder"):
-        experiment.read_files(tmp_path / "none")
+        names_tasks.read_files(tmp_path / "none")
     with pytest.raises(DataError, match="cannot read"):
-        experiment.read_files(tmp_path)
+        names_tasks.read_files(tmp_path)
     (tmp_path / "informal_names_icd10cm_en.tsv").write_text("A\tindex\n")
     with pytest.raises(DataError, match="three columns"):
-        experiment.read_files(tmp_path)
+        names_tasks.read_files(tmp_path)
 
 
 def test_an_encoder_that_remembers_encodes_each_text_once() -> None:
@@ -106,8 +107,8 @@ def test_it_goes_on_after_it_was_stopped(monkeypatch: pytest.MonkeyPatch, begun_
         judged.append(seed)
         return [{"method": experiment.SHIPPED, "acc1": len(task.names) / 1000}]
 
-    def task(files: Any, taxonomy: Any, seed: int) -> experiment.Task:
-        return experiment.Task("t", ["a", "b"][:seed], [{"A"}, {"B"}][:seed], ["A", "B"])
+    def task(files: Any, taxonomy: Any, seed: int) -> names_tasks.Task:
+        return names_tasks.Task("t", ["a", "b"][:seed], [{"A"}, {"B"}][:seed], ["A", "B"])
 
     monkeypatch.setitem(experiment.TASKS, experiment.SIMULATED, task)
     monkeypatch.setattr(experiment.Encoder, "load", Loaded)

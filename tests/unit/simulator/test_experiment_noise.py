@@ -10,6 +10,7 @@ from label_config.errors import DataError
 from label_config.record import EMR, Coding, EvidenceSpan
 from label_config.taxonomy import CodeEntry, Taxonomy
 from simulator.experiments import noise as experiment
+from simulator.experiments import noise_rare, noise_spoilt
 from training.out_of_fold import targets
 
 TAXONOMY = Taxonomy(
@@ -32,7 +33,7 @@ def codings(n: int = 400) -> list[Coding]:
 
 def test_the_share_that_was_asked_for_is_spoilt_and_every_error_is_told() -> None:
     gold = codings()
-    given, errors = experiment.spoil(gold, CODES, TAXONOMY, 0.3, seed=1)
+    given, errors = noise_spoilt.spoil(gold, CODES, TAXONOMY, 0.3, seed=1)
     changed = sum(set(g.codes) != set(s.codes) for g, s in zip(gold, given, strict=True))
     assert changed == pytest.approx(0.33 * len(gold), abs=25)
     kinds = {kind: sum(e.kind == kind for e in errors) for kind in experiment.KINDS}
@@ -42,7 +43,7 @@ def test_the_share_that_was_asked_for_is_spoilt_and_every_error_is_told() -> Non
 
 
 def test_a_wrong_code_takes_the_evidence_with_it_and_a_missing_one_loses_it() -> None:
-    given, errors = experiment.spoil(codings(), CODES, TAXONOMY, 0.5, seed=1)
+    given, errors = noise_spoilt.spoil(codings(), CODES, TAXONOMY, 0.5, seed=1)
     kind_of = {e.emr_id: e.kind for e in errors if e.kind != "extra"}
     for coding in given:
         spans = {span.code for span in coding.evidence}
@@ -52,8 +53,8 @@ def test_a_wrong_code_takes_the_evidence_with_it_and_a_missing_one_loses_it() ->
 
 def test_nothing_is_spoilt_at_rate_0_and_the_same_seed_spoils_the_same() -> None:
     gold = codings()
-    assert experiment.spoil(gold, CODES, TAXONOMY, 0.0, seed=1) == (gold, [])
-    again = [experiment.spoil(gold, CODES, TAXONOMY, 0.3, seed=2) for _ in range(2)]
+    assert noise_spoilt.spoil(gold, CODES, TAXONOMY, 0.0, seed=1) == (gold, [])
+    again = [noise_spoilt.spoil(gold, CODES, TAXONOMY, 0.3, seed=2) for _ in range(2)]
     assert again[0] == again[1]
 
 
@@ -128,10 +129,10 @@ def test_rare_codes_of_a_seed_that_are_there_are_not_looked_for_again(
         about = {"data": corpus.name, "noise": rate, "seed": seed, "method": experiment.OURS}
         return [{**about, "micro_f1": 0.5 - rate / 10}]
 
-    monkeypatch.setattr(experiment.Encoder, "load", Loaded)
+    monkeypatch.setattr(noise_rare.Encoder, "load", Loaded)
     monkeypatch.setattr(experiment, "simulated", small)
     monkeypatch.setattr(experiment.Taxonomy, "icd10cm", lambda: TAXONOMY)
-    monkeypatch.setattr(experiment, "rare_rows", rare)
+    monkeypatch.setattr(noise_rare, "rare_rows", rare)
     monkeypatch.setattr(experiment, "play", play)
     made = begun_again(partial(experiment.run, False, (1, 2), data=tmp_path), after=25)
     assert looked == [1, 2, 1, 2] and [key["seed"] for key in made] == [2]
