@@ -26,7 +26,11 @@ from training.stages import StagesConfig
 from training.suggester_config import SuggesterConfig
 
 QUICK_SEEDS = 5
-QUICK_TUNING, FULL_TUNING = AdaptConfig(epochs=4), AdaptConfig()
+QUICK_TRIED = 3
+"""Orders on which a quick run tries the options; what the network adds is told of all."""
+FULL_ALONE = ("no graph", "with queries from the hierarchy", "with Hill loss")
+"""Options that a quick run leaves out."""
+QUICK_TUNING, FULL_TUNING = AdaptConfig(epochs=3), AdaptConfig()
 TUNED_IF_QUICK = "CodiEsp EN, 50 codes"
 """A quick run fine-tunes the encoder on this corpus alone: it is the row that takes longest."""
 WORTH = 0.02
@@ -51,7 +55,8 @@ def run(
     network's own, at a threshold from a part of the unseen EMRs.
 
     Args:
-        quick: Five orders of few EMRs (`network_fusion_data`), the preset `quick`.
+        quick: Five orders of few EMRs (`network_fusion_data`), the preset `quick`; the options on
+            three of them, without those that a full run alone has.
         seeds: One order each; the simulated hospital is another one for each.
         progress: Called after each suggester.
         data: The folder of CodiEsp's English and (not if quick) Spanish cases, of which the 50 most
@@ -59,13 +64,20 @@ def run(
         kept: Where finished rows are.
     """
     trials = Trials(quick, seeds, progress=progress, kept=kept, most=QUICK_SEEDS)
+    tried = trials.seeds[:QUICK_TRIED] if quick else trials.seeds
     rows: list[dict[str, Any]] = []
     for seed in trials.seeds:
         stages = replace(trials.config, seed=seed)
         with feature_cache() as cache:
             contests = [Contest(place) for place in corpora(trials, cache, seed, data)]
             options = [variants(stages, contest.gives, quick=quick) for contest in contests]
-            trials.total = len(trials.seeds) * sum(map(len, options))
+            if seed in tried:
+                others = len(trials.seeds) - len(tried)
+                trials.total = len(tried) * sum(map(len, options)) + others * 2 * len(contests)
+            else:
+                options = [
+                    {name: networks[name] for name in (WITHOUT, ALL)} for networks in options
+                ]
             for contest, networks in zip(contests, options, strict=True):
                 rows += contest.rows(networks)
     figure = Changes(rows, place="data", setting="members", against="the suggester without").draw
@@ -105,7 +117,7 @@ def variants(
     ):
         tuning = QUICK_TUNING if quick else FULL_TUNING
         found["with fine-tuned top layers"] = replace(stages, adapt=tuning)
-    return found
+    return {name: s for name, s in found.items() if not (quick and name in FULL_ALONE)}
 
 
 @dataclass
@@ -178,18 +190,23 @@ def goals(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     found = []
     for name in dict.fromkeys(row["data"] for row in rows):
         mine = [row for row in rows if row["data"] == name]
-        found.append(paired_goal(f"network adds, {name}", f">= {WORTH}", _of(mine, ALL, "change")))
+        added = list(_of(mine, ALL, "change").values())
+        found.append(paired_goal(f"network adds, {name}", f">= {WORTH}", added))
         for members in dict.fromkeys(row["members"] for row in mine):
             if members in (WITHOUT, ALL):
                 continue
             option = members.removeprefix(LEFT_OUT).removeprefix(ADDED)
             for figure, where in (("micro_f1", "in the fusion"), ("alone_micro_f1", "alone")):
-                more = zip(_of(mine, members, figure), _of(mine, ALL, figure), strict=True)
+                every = _of(mine, ALL, figure)
                 sign = 1 if members.startswith(ADDED) else -1
-                gain = [sign * (a - b) for a, b in more]
+                gain = [
+                    sign * (value - every[seed])
+                    for seed, value in _of(mine, members, figure).items()
+                ]
                 found.append(paired_goal(f"{option}: gain {where}, {name}", ">= 0", gain))
     return found
 
 
-def _of(rows: Sequence[Mapping[str, Any]], members: str, figure: str) -> list[float]:
-    return [row[figure] for row in rows if row["members"] == members]
+def _of(rows: Sequence[Mapping[str, Any]], members: str, figure: str) -> dict[int, float]:
+    """By seed."""
+    return {row["seed"]: row[figure] for row in rows if row["members"] == members}

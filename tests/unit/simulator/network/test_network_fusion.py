@@ -63,7 +63,7 @@ def test_an_option_is_worth_what_the_fusion_has_with_it_and_not_without_it():
 def test_the_fusion_is_trained_with_each_option_on_members_trained_once(small, monkeypatch):
     monkeypatch.setattr(network_fusion_data, "QUICK_SIZES", (4, 6, 24, 10))
     monkeypatch.setattr(network_fusion, "QUICK_SEEDS", 1)
-    rows = ("without network", "all", "with the sparse model as teacher", "with Hill loss")
+    rows = ("without network", "all", "no queries from names", "with the sparse model as teacher")
     every, train = network_fusion.variants, network_fusion.train_members
     trained, steps = [], []
     monkeypatch.setattr(
@@ -83,6 +83,24 @@ def test_the_fusion_is_trained_with_each_option_on_members_trained_once(small, m
     assert without["change"] == 0 and "alone_micro_f1" not in without
     assert all(0 <= row["alone_micro_f1"] <= 1 for row in others)
     assert len(measured.goals) == 1 + 2 * 2
+
+
+def test_a_quick_run_tries_the_options_on_some_orders_and_the_network_on_all(small, monkeypatch):
+    monkeypatch.setattr(network_fusion_data, "QUICK_SIZES", (4, 6, 24, 10))
+    monkeypatch.setattr(network_fusion, "QUICK_TRIED", 1)
+    steps: list[tuple[int, int]] = []
+
+    def judge(self: object, config: object) -> dict[str, float]:
+        return {"micro_f1": 0.5, "alone_micro_f1": 0.25}
+
+    monkeypatch.setattr(network_fusion.Contest, "judge", judge)
+    measured = network_fusion.run(True, (5, 6), lambda *at: steps.append(at))
+    rows = {seed: [r["members"] for r in measured.rows if r["seed"] == seed] for seed in (5, 6)}
+    assert rows[6] == ["without network", "all"] and rows[5][:2] == rows[6]
+    assert set(rows[5][2:]).isdisjoint(network_fusion.FULL_ALONE) and len(rows[5]) > 4
+    assert steps == [(i, len(measured.rows)) for i in range(1, len(measured.rows) + 1)]
+    added = next(goal for goal in measured.goals if goal["id"].startswith("network adds"))
+    assert "interval" in added and sum("interval" in goal for goal in measured.goals) == 1
 
 
 @pytest.mark.parametrize("language", ["en", "es"])
