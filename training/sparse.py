@@ -198,8 +198,7 @@ class SparseModel:
     def _columns_in(self, text: str) -> set[int]:
         """The n-grams of the text that some code weighs."""
         known = self._column
-        grams = _ngrams([word for word, _, _ in tokens(fold(text).text)], self.config)
-        return {known[gram] for _, run in grams for gram in run if gram in known}
+        return {known[gram] for gram in _all_ngrams(text, self.config) if gram in known}
 
     def _found(self, text: str) -> Iterator[tuple[int, int, int]]:
         """Those n-grams one by one, with original offsets."""
