@@ -36,7 +36,7 @@ from simulator.reader import read_dataset
 TITLE = "CliniCoCo demo"
 SHOWN = (
     *("version", "emrs", "micro_f1", "macro_f1", "micro_precision", "micro_recall"),
-    *("recall@5", "map", "ece", "highlight_f1"),
+    *("recall@5", "map", "ece", "highlight_top1"),
 )
 TRAINING_TIMEOUT = 1_800.0
 POLL_SECONDS = 5.0
