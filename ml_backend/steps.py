@@ -27,6 +27,7 @@ from ml_backend.retrain import train_model as train_model
 from ml_backend.sampling import coverage
 from ml_backend.workspace import Batch, Workspace
 from sampler import reason_text
+from training.held_back import figures_of
 from training.similarity import NameMapper
 from training.suggest import Suggester
 
@@ -178,8 +179,6 @@ def evaluate_model(
 
     `explained`: of how many ticked codes to judge how far highlights carry the probability.
     """
-    from training.held_back import figures_of
-
     registry = Registry(workspace.models_folder)
     model = load_model(registry[version].folder) if version else live_model(workspace)
     records, truth = read_emrs(emrs), read_codings(gold)

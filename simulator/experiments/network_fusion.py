@@ -28,7 +28,7 @@ from training.suggester_config import SuggesterConfig
 QUICK_SEEDS = 5
 QUICK_TRIED = 3
 """Orders on which a quick run tries the options; what the network adds is told of all."""
-FULL_ALONE = ("no graph", "with queries from the hierarchy", "with Hill loss")
+FULL_ONLY = ("no graph", "with queries from the hierarchy", "with Hill loss")
 """Options that a quick run leaves out."""
 QUICK_TUNING, FULL_TUNING = AdaptConfig(epochs=3), AdaptConfig()
 TUNED_IF_QUICK = "CodiEsp EN, 50 codes"
@@ -117,7 +117,7 @@ def variants(
     ):
         tuning = QUICK_TUNING if quick else FULL_TUNING
         found["with fine-tuned top layers"] = replace(stages, adapt=tuning)
-    return {name: s for name, s in found.items() if not (quick and name in FULL_ALONE)}
+    return {name: s for name, s in found.items() if not (quick and name in FULL_ONLY)}
 
 
 @dataclass

@@ -17,8 +17,8 @@ from label_config.taxonomy import Taxonomy
 from simulator.experiments.cells import Cell, finished, first_seeds
 from simulator.experiments.codiesp_data import Language
 from simulator.experiments.kept import NOTHING, Kept
-from simulator.experiments.noise_data import SIMULATED, Corpus, read, simulated
-from simulator.experiments.noise_rare import BANDS, TRAINED, rare_cells
+from simulator.experiments.noise_data import SIMULATED, TRAINED, Corpus, read, simulated
+from simulator.experiments.noise_rare import BANDS, rare_cells
 from simulator.experiments.noise_spoilt import Spoilt, spoil
 from training.auditor import KINDS, findings
 from training.evaluate import counts_figures

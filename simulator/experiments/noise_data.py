@@ -15,6 +15,8 @@ from simulator.hospital import Hospital
 from simulator.knowledge import load_pack
 
 SIMULATED, SIMULATED_EMRS = "simulated", 600
+TRAINED = 0.7
+"""Share of the EMRs that methods learn from."""
 TOP = 50
 
 

@@ -10,16 +10,16 @@ import numpy as np
 
 from label_config.taxonomy import Taxonomy
 from simulator.experiments.cells import Cell, hash_of
-from simulator.experiments.noise_data import Corpus
+from simulator.experiments.noise_data import TRAINED, Corpus
 from training.encoder import Encoder
 from training.lexicon import Lexicon
 from training.out_of_fold import targets
 from training.zero_shot import ZeroShot
 
-TRAINED = 0.7
 RARE_EMRS = 100
-"""EMRs on which rare codes are looked for, and how much zero-shot scores count beside others."""
+"""EMRs on which rare codes are looked for."""
 ZERO_SHOT_SHARE = 0.5
+"""How much zero-shot scores count beside others."""
 BANDS = ((0, 0), (1, 4), (5, 19), (20, 10_000))
 """Training EMRs per code."""
 

@@ -97,7 +97,7 @@ def test_a_quick_run_tries_the_options_on_some_orders_and_the_network_on_all(sma
     measured = network_fusion.run(True, (5, 6), lambda *at: steps.append(at))
     rows = {seed: [r["members"] for r in measured.rows if r["seed"] == seed] for seed in (5, 6)}
     assert rows[6] == ["without network", "all"] and rows[5][:2] == rows[6]
-    assert set(rows[5][2:]).isdisjoint(network_fusion.FULL_ALONE) and len(rows[5]) > 4
+    assert set(rows[5][2:]).isdisjoint(network_fusion.FULL_ONLY) and len(rows[5]) > 4
     assert steps == [(i, len(measured.rows)) for i in range(1, len(measured.rows) + 1)]
     added = next(goal for goal in measured.goals if goal["id"].startswith("network adds"))
     assert "interval" in added and sum("interval" in goal for goal in measured.goals) == 1
