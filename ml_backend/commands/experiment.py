@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version as release
@@ -20,6 +21,7 @@ from ml_backend.commands.options import JsonOption, progress_bar
 from ml_backend.locks import locked
 
 if TYPE_CHECKING:
+    from simulator.experiments.chosen import Chosen
     from simulator.experiments.kept import Kept
 
 ReportOption = Annotated[
@@ -44,7 +46,10 @@ EXPERIMENTS = {
     "amounts": "simulator.experiments.network_amounts",
     "fusion": "simulator.experiments.network_fusion",
 }
-"""Name -> module with `run(quick, seeds, progress=None, data=None, kept=NOTHING) -> Measured`."""
+"""Name -> module with `run(quick, seeds, progress=None, data=None, kept=NOTHING) -> Measured`.
+
+Where single places and rows can be asked for, it takes `chosen` too.
+"""
 BENCHMARKS = {
     "sampler": "sampler.benchmark",
     "simulate": "simulator.benchmark",
@@ -80,6 +85,17 @@ def experiment(
             metavar="FILE",
         ),
     ] = None,
+    place: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this hospital or corpus; repeatable.", metavar="NAME"),
+    ] = None,
+    row: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only this row, beside the one that all are compared with; repeatable.",
+            metavar="NAME",
+        ),
+    ] = None,
     json_file: JsonOption = None,
     report: ReportOption = None,
 ) -> None:
@@ -88,11 +104,21 @@ def experiment(
     options: dict[str, Any] = {"quick": quick, "seeds": range(first_seed, first_seed + seeds)}
     if data is not None:
         options["data"] = data
+    if place or row:
+        options["chosen"] = _chosen(name, place or (), row or ())
     if keep is None:
         _run("experiment", EXPERIMENTS, name, json_file, report, **options)
         return
     with _kept(keep, name, quick=quick) as kept:
         _run("experiment", EXPERIMENTS, name, json_file, report, **options, kept=kept)
+
+
+def _chosen(name: str, places: Sequence[str], rows: Sequence[str]) -> Chosen:
+    from simulator.experiments.chosen import Chosen
+
+    if "chosen" not in inspect.signature(import_module(EXPERIMENTS[name]).run).parameters:
+        raise ConfigError(f"experiment {name} is made whole: it takes neither --place nor --row")
+    return Chosen(tuple(places), tuple(rows))
 
 
 @contextmanager

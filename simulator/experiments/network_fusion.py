@@ -11,6 +11,7 @@ from typing import Any
 
 from label_config.measured import Measured, Progress
 from simulator.experiments.cells import hash_of_all
+from simulator.experiments.chosen import EVERYTHING, Chosen
 from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_data import feature_cache, targets
 from simulator.experiments.network_fusion_data import Corpus, Gives, corpora
@@ -28,7 +29,8 @@ from training.suggester_config import SuggesterConfig
 QUICK_SEEDS = 5
 QUICK_TRIED = 3
 """Orders on which a quick run tries the options; what the network adds is told of all."""
-FULL_ONLY = ("no graph", "with queries from the hierarchy", "with Hill loss")
+TUNED_AND_TAUGHT = "with fine-tuned top layers and teacher"
+FULL_ONLY = ("no graph", "with queries from the hierarchy", "with Hill loss", TUNED_AND_TAUGHT)
 """Options that a quick run leaves out."""
 QUICK_TUNING, FULL_TUNING = AdaptConfig(epochs=3), AdaptConfig()
 TUNED_IF_QUICK = "CodiEsp EN, 50 codes"
@@ -47,6 +49,7 @@ def run(
     progress: Progress | None = None,
     data: Path | None = None,
     kept: Kept = NOTHING,
+    chosen: Chosen = EVERYTHING,
 ) -> Measured:
     """Train a suggester without the network, with it, and with one option of it less or more.
 
@@ -62,6 +65,7 @@ def run(
         data: The folder of CodiEsp's English and (not if quick) Spanish cases, of which the 50 most
             frequent codes are taken.
         kept: Where finished rows are.
+        chosen: Corpora and suggesters to leave out the others for.
     """
     trials = Trials(quick, seeds, progress=progress, kept=kept, most=QUICK_SEEDS)
     tried = trials.seeds[:QUICK_TRIED] if quick else trials.seeds
@@ -69,8 +73,11 @@ def run(
     for seed in trials.seeds:
         stages = replace(trials.config, seed=seed)
         with feature_cache() as cache:
-            contests = [Contest(place) for place in corpora(trials, cache, seed, data)]
-            options = [variants(stages, contest.gives, quick=quick) for contest in contests]
+            contests = [Contest(place) for place in corpora(trials, cache, seed, data, chosen)]
+            options = [
+                chosen.of_rows(variants(stages, contest.gives, quick=quick), always=2)
+                for contest in contests
+            ]
             if seed in tried:
                 others = len(trials.seeds) - len(tried)
                 trials.total = len(tried) * sum(map(len, options)) + others * 2 * len(contests)
@@ -116,7 +123,9 @@ def variants(
         not quick or corpus.name == TUNED_IF_QUICK
     ):
         tuning = QUICK_TUNING if quick else FULL_TUNING
-        found["with fine-tuned top layers"] = replace(stages, adapt=tuning)
+        tuned = replace(stages, adapt=tuning)
+        found["with fine-tuned top layers"] = tuned
+        found[TUNED_AND_TAUGHT] = replace(tuned, noisy=replace(noisy, taught=1.0))
     return {name: s for name, s in found.items() if not (quick and name in FULL_ONLY)}
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from label_config.files import data_hash
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from simulator.experiments.cells import hash_of_all
+from simulator.experiments.chosen import EVERYTHING, Chosen
 from simulator.experiments.codiesp_data import SECTION, Language, frequent_codes, read_cases
 from simulator.experiments.network_data import Ward, ward
 from simulator.experiments.network_places import Place, Trials
@@ -22,6 +23,7 @@ from simulator.experiments.network_places import Place, Trials
 QUICK_SIZES, FULL_SIZES = (40, 60, 80, 120), (800, 1_500, 400, 800)
 """Raw, noisy, clean and unseen EMRs of the simulated hospital."""
 QUICK_CASES, QUICK_UNLABELLED = 210, 60
+SIMULATED = "simulated, 50 codes"
 TOP = 50
 TEST = 1 / 3
 
@@ -65,27 +67,37 @@ class Corpus:
         return hash_of_all([emrs, data_hash([*self.noisy, *self.clean, *self.truth])])
 
 
-def corpora(trials: Trials, cache: Path, seed: int, folder: Path | None) -> list[Place[Corpus]]:
+def corpora(
+    trials: Trials, cache: Path, seed: int, folder: Path | None, chosen: Chosen = EVERYTHING
+) -> list[Place[Corpus]]:
     """The simulated hospital and, with a folder, English and (not if quick) Spanish cases."""
-    name, sizes = "simulated, 50 codes", QUICK_SIZES if trials.quick else FULL_SIZES
-    draw = partial(_simulated, name, trials, sizes, seed)
-    places = [trials.place(name, cache, draw, seed, sizes)]
-    if folder is None:
-        return places
+    places: dict[str, Callable[[], Place[Corpus]]] = {
+        SIMULATED: partial(_simulated, trials, cache, seed)
+    }
     languages: tuple[Language, ...] = ("en",) if trials.quick else ("en", "es")
-    cases = (codiesp(folder, language, trials.quick, seed) for language in languages)
-    return [*places, *(_here(trials, cache, corpus, seed) for corpus in cases)]
+    if folder is not None:
+        for language in languages:
+            places[_name(language)] = partial(_cases, trials, cache, seed, folder, language)
+    return [place() for place in chosen.of_places(places).values()]
 
 
-def _here(trials: Trials, cache: Path, corpus: Corpus, seed: int) -> Place[Corpus]:
-    """A corpus that was read already: its content tells which rows are its own."""
+def _cases(
+    trials: Trials, cache: Path, seed: int, folder: Path, language: Language
+) -> Place[Corpus]:
+    """Cases are read at once: their content tells which rows are their own."""
+    corpus = codiesp(folder, language, trials.quick, seed)
     return trials.place(corpus.name, cache, lambda: corpus, seed, corpus.hash())
 
 
-def _simulated(name: str, trials: Trials, sizes: tuple[int, int, int, int], seed: int) -> Corpus:
+def _simulated(trials: Trials, cache: Path, seed: int) -> Place[Corpus]:
+    sizes = QUICK_SIZES if trials.quick else FULL_SIZES
+    return trials.place(SIMULATED, cache, partial(_drawn, trials, sizes, seed), seed, sizes)
+
+
+def _drawn(trials: Trials, sizes: tuple[int, int, int, int], seed: int) -> Corpus:
     drawn: Ward = ward(sizes, trials.encoder, seed=seed)
     return Corpus(
-        name,
+        SIMULATED,
         drawn.raw,
         [*drawn.noisy, *drawn.clean],
         drawn.noisy_codings,
@@ -106,7 +118,7 @@ def codiesp(folder: Path, language: Language, quick: bool, seed: int) -> Corpus:
     order = np.random.default_rng(seed).permutation(len(emrs))[: QUICK_CASES if quick else None]
     test, train = np.split(order, [round(TEST * len(order))])
     return Corpus(
-        f"CodiEsp {language.upper()}, 50 codes",
+        _name(language),
         _unlabelled(folder, language)[: QUICK_UNLABELLED if quick else None],
         [emrs[i] for i in train],
         [],
@@ -116,6 +128,10 @@ def codiesp(folder: Path, language: Language, quick: bool, seed: int) -> Corpus:
         tuple(codes),
         taxonomy,
     )
+
+
+def _name(language: Language) -> str:
+    return f"CodiEsp {language.upper()}, 50 codes"
 
 
 def _only(codes: Sequence[str], coding: Coding) -> Coding:

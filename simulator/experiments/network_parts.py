@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from label_config.measured import Measured, Progress
+from simulator.experiments.chosen import EVERYTHING, Chosen
 from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_trial import Setting, change_said, compare
 from training.stages import StagesConfig
@@ -19,6 +20,7 @@ def run(
     progress: Progress | None = None,
     data: Path | None = None,
     kept: Kept = NOTHING,
+    chosen: Chosen = EVERYTHING,
 ) -> Measured:
     """The whole network, then with one part left out or as the paper has it, or one more teacher.
 
@@ -26,7 +28,9 @@ def run(
     where it teaches. `data` is not used.
     """
     settings = parts(StagesConfig.quick() if quick else StagesConfig.best())
-    measured = compare(settings, quick=quick, seeds=seeds, progress=progress, kept=kept)
+    measured = compare(
+        settings, quick=quick, seeds=seeds, progress=progress, kept=kept, chosen=chosen
+    )
     return replace(measured, findings=findings(measured.rows))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from label_config.measured import Measured, Progress
+from simulator.experiments.chosen import EVERYTHING, Chosen
 from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_data import HPH, Site
 from simulator.experiments.network_rivals import rival_names
@@ -29,6 +30,7 @@ def run(
     progress: Progress | None = None,
     data: Path | None = None,
     kept: Kept = NOTHING,
+    chosen: Chosen = EVERYTHING,
 ) -> Measured:
     """Three stages; without noisy, raw, both, or the graph; CAML, LAAT, JointLAAT, BERT, PLM-CA.
 
@@ -45,7 +47,13 @@ def run(
         contestants |= {f"{name}, as printed": setting for name, setting in paper.items()}
     sites = (HPH,) if quick else SITES
     measured = compare(
-        contestants, quick=quick, seeds=seeds, progress=progress, sites=sites, kept=kept
+        contestants,
+        quick=quick,
+        seeds=seeds,
+        progress=progress,
+        sites=sites,
+        kept=kept,
+        chosen=chosen,
     )
     return replace(measured, findings=findings(measured.rows))
 
@@ -69,6 +77,8 @@ def findings(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
         mine = [row for row in rows if row["hospital"] == place]
         for name, theirs in PAPER.items():
             changes = [row["change"] for row in mine if row["setting"] == name]
+            if not changes:
+                continue
             ours, told = change_said(changes)
             way = "the same way" if float(np.mean(changes)) * theirs > 0 else "the other way"
             sure = way if told else f"{way}, but these seeds cannot tell it from none"

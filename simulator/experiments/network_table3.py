@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from label_config.measured import Measured, Progress
+from simulator.experiments.chosen import EVERYTHING, Chosen
 from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_data import Site, knowledge
 from simulator.experiments.network_rivals import rival_names
@@ -24,6 +25,7 @@ def run(
     progress: Progress | None = None,
     data: Path | None = None,
     kept: Kept = NOTHING,
+    chosen: Chosen = EVERYTHING,
 ) -> Measured:
     """Every code that the simulator's knowledge holds: ours, without graph, and published ones.
 
@@ -40,5 +42,11 @@ def run(
     }
     site = Site(codes=len(knowledge().codes))
     return compare(
-        contestants, quick=quick, seeds=seeds, progress=progress, sites=(site,), kept=kept
+        contestants,
+        quick=quick,
+        seeds=seeds,
+        progress=progress,
+        sites=(site,),
+        kept=kept,
+        chosen=chosen,
     )

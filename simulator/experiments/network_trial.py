@@ -15,6 +15,7 @@ from scipy import stats
 
 from label_config.measured import Measured, Progress, goal
 from simulator.experiments.cells import hash_of_all
+from simulator.experiments.chosen import EVERYTHING, Chosen
 from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_data import HPH, Site, Ward, feature_cache, targets
 from simulator.experiments.network_distil import taught_by_sparse
@@ -60,12 +61,15 @@ def compare(
     progress: Progress | None = None,
     sites: Sequence[Site] = (HPH,),
     kept: Kept = NOTHING,
+    chosen: Chosen = EVERYTHING,
 ) -> Measured:
     """Train every contestant on every site for every seed, each seed a hospital of its own.
 
     A row's `change` is its micro-F1 less that of the first contestant on the same EMRs. The goals
     tell whether the mean change over the seeds has the sign that it should have.
     """
+    sites = list(chosen.of_places({str(site): site for site in sites}).values())
+    contestants = chosen.of_rows(contestants)
     trials = Trials(quick, seeds, progress=progress, kept=kept)
     trials.total = len(trials.seeds) * len(sites) * len(contestants)
     rows: list[dict[str, Any]] = []

@@ -8,11 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from label_config.measured import Measured
 from ml_backend import table
 from ml_backend.commands.experiment import EXPERIMENTS
 from ml_backend.locks import locked
 from sampler.synthetic import PoolConfig, make_pool
-from simulator.experiments import forecast
+from simulator.experiments import forecast, network_table2
+from simulator.experiments.chosen import Chosen
 from simulator.experiments.kept import NOTHING
 
 Run = Callable[..., tuple[int, str]]
@@ -103,3 +105,23 @@ def test_two_runs_do_not_write_to_one_file(run: Run, tmp_path: Path, few: list[i
 def test_an_unknown_experiment_leaves_no_file(run: Run, tmp_path: Path):
     assert run("experiment", "nothing", "--keep", tmp_path / "kept.jsonl")[0] == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_places_and_rows_are_asked_for_by_name(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[Chosen] = []
+
+    def table(quick: bool, seeds: range, *, chosen: Chosen, progress: object) -> Measured:
+        asked.append(chosen)
+        return Measured([{"micro_f1": 0.5}], [], tuple(seeds), "0")
+
+    monkeypatch.setattr(network_table2, "run", table)
+    code, said = run(
+        "experiment", "table2", "--row", "without raw", "--row", "LAAT", "--place", "a"
+    )
+    assert code == 0, said
+    assert asked == [Chosen(("a",), ("without raw", "LAAT"))]
+    code, said = run("experiment", "forecast", "--row", "x", "--keep", tmp_path / "kept.jsonl")
+    assert code == 1 and "takes neither --place nor --row" in said
+    assert not (tmp_path / "kept.jsonl").exists()

@@ -4,8 +4,10 @@ from functools import partial
 
 import pytest
 
+from label_config.errors import ConfigError
 from label_config.record import EMR, Coding, EvidenceSpan
 from simulator.experiments import network_fusion, network_fusion_data
+from simulator.experiments.chosen import Chosen
 from simulator.experiments.network_data import knowledge
 from training.stages import StagesConfig
 
@@ -16,6 +18,20 @@ def corpus(**changed):
     """An empty one."""
     empty = network_fusion_data.Corpus("here", [], [], [], [], [], [], CODES, knowledge().taxonomy)
     return dataclasses.replace(empty, **changed)
+
+
+def write_cases(folder, language):
+    """CodiEsp's files, with six coded cases and two unlabelled ones."""
+
+    def case(i: int, text: str, code: str) -> dict[str, object]:
+        return {"id": f"c{i}", "text": text, "codes": [code], "evidence": [[code, "", [[0, 5]]]]}
+
+    coded = [case(i, "fever", "J18.9" if i else "I10") for i in range(6)]
+    raw = [case(9, "line one\u2028line two", ""), case(10, "fever", "")]
+    for split, cases in (("traindev", coded), ("background_unlabelled", raw)):
+        lines = [json.dumps(one, ensure_ascii=False) for one in cases]
+        path = folder / f"codiesp_{language}_{split}.jsonl"
+        path.write_text("\n".join(lines), "utf-8")
 
 
 def test_every_option_is_compared_where_the_corpus_has_something_for_it():
@@ -103,19 +119,29 @@ def test_a_quick_run_tries_the_options_on_some_orders_and_the_network_on_all(sma
     assert "interval" in added and sum("interval" in goal for goal in measured.goals) == 1
 
 
+def test_one_option_on_one_corpus_is_compared_with_all_and_with_none(small, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        network_fusion.Contest, "judge", lambda *_: {"micro_f1": 0.5, "alone_micro_f1": 0.4}
+    )
+    write_cases(tmp_path, "en")
+    chosen = Chosen(places=("CodiEsp EN, 50 codes",), rows=("with the sparse model as teacher",))
+    measured = network_fusion.run(True, (5,), data=tmp_path, chosen=chosen)
+    assert [row["members"] for row in measured.rows] == [
+        "without network",
+        "all",
+        "with the sparse model as teacher",
+    ]
+    assert {row["data"] for row in measured.rows} == set(chosen.places)
+    assert len(measured.goals) == 1 + 2
+    with pytest.raises(ConfigError, match="there are: simulated"):
+        network_fusion.run(True, (5,), chosen=chosen)
+
+
 @pytest.mark.parametrize("language", ["en", "es"])
 def test_codiesp_gives_evidence_of_its_frequent_codes_and_unlabelled_emrs(
     tmp_path, language, monkeypatch
 ):
-    def case(i: int, text: str, code: str) -> dict[str, object]:
-        return {"id": f"c{i}", "text": text, "codes": [code], "evidence": [[code, "", [[0, 5]]]]}
-
-    coded = [case(i, "fever", "J18.9" if i else "I10") for i in range(6)]
-    raw = [case(9, "line one\u2028line two", ""), case(10, "fever", "")]
-    for split, cases in (("traindev", coded), ("background_unlabelled", raw)):
-        lines = [json.dumps(one, ensure_ascii=False) for one in cases]
-        path = tmp_path / f"codiesp_{language}_{split}.jsonl"
-        path.write_text("\n".join(lines), "utf-8")
+    write_cases(tmp_path, language)
     monkeypatch.setattr(network_fusion_data, "TOP", 1)
     found = network_fusion_data.codiesp(tmp_path, language, quick=False, seed=1)
     assert found.codes == ("J18.9",) and found.name == f"CodiEsp {language.upper()}, 50 codes"

@@ -1,7 +1,11 @@
 import dataclasses
 from functools import partial
 
+import pytest
+
+from label_config.errors import ConfigError
 from simulator.experiments import network_places, network_table2, network_trial
+from simulator.experiments.chosen import Chosen
 from simulator.experiments.kept import KeptInFile
 from simulator.experiments.network_data import HPH, Site
 from simulator.experiments.network_fig6 import spoilt
@@ -62,3 +66,36 @@ def test_rows_are_kept_apart_by_setting_site_and_seed_and_seeds_may_grow(
     assert len(tried) == 1
     run(ours, (1,), Site(rates=spoilt(0.6)))
     assert len(tried) == 1
+
+
+def test_one_may_ask_for_some_places_and_rows_and_has_the_same_ones_of_them(monkeypatch, small):
+    def trial(place, contestant):
+        return {"micro_f1": (place.seed + len(contestant)) / 100}
+
+    monkeypatch.setattr(network_trial, "trial", trial)
+    steps = []
+    sites, rows = (HPH, Site("aph")), {"CAML": "CAML", "LAAT": "LAAT", "BERT": "BERT-2"}
+    compare = partial(network_trial.compare, rows, quick=True, seeds=(5,), sites=sites)
+    whole = compare()
+    some = compare(
+        chosen=Chosen(places=(str(sites[1]),), rows=("BERT",)),
+        progress=lambda *at: steps.append(at),
+    )
+    assert some.rows == [
+        row for row in whole.rows if row["hospital"] == str(sites[1]) and row["setting"] != "LAAT"
+    ]
+    assert len(some.rows) == 2 and steps == [(1, 2), (2, 2)]
+    assert [verdict["id"] for verdict in some.goals] == ["change BERT"]
+    for unknown, kind in ((Chosen(places=("x",)), "place"), (Chosen(rows=("x",)), "row")):
+        with pytest.raises(ConfigError, match=f"no {kind} 'x'; there are: .*(aph|BERT)"):
+            compare(chosen=unknown)
+
+
+def test_what_is_left_out_of_table_2_is_not_spoken_of(monkeypatch):
+    rows = [
+        {"hospital": "here", "setting": s, "micro_f1": f, "change": f - 0.6}
+        for s, f in (("three stages", 0.6), ("without raw", 0.5))
+        for _ in range(2)
+    ]
+    changes, ranked = network_table2.findings(rows)
+    assert "without raw" in changes and "without noisy" not in changes + ranked
