@@ -12,11 +12,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, linear
+from torch.nn.functional import linear
 
 from label_config.errors import ConfigError
 from training.graph import GraphBatch
 from training.losses import unit
+from training.readout import GatedWords, Readout
 from training.word_graph import WordGraph
 
 Attend = Literal["graph", "words", "both"]
@@ -116,10 +117,11 @@ class Extractor(nn.Module):
         own_VH = torch.tanh(projected_VH)
         h_VH = own_VH
         if self.graph is not None:
-            linked_VH = self.graph(own_VH, batch.neighbours())
-            h_VH = linked_VH if self.share_H is None else own_VH + self.share_H * linked_VH
+            h_VH = self.graph(own_VH, batch.neighbours())
+            if self.share_H is not None:
+                h_VH = torch.addcmul(own_VH, self.share_H.to(own_VH.dtype), h_VH)
         h_VH = self._gated(h_VH)
-        readout_BH = gated_readout(h_VH.float(), batch.sizes_B)
+        readout_BH: Tensor = Readout.apply(h_VH, batch.record_V, batch.sizes_B)  # type: ignore[no-untyped-call]
         read_VH = self._gated(own_VH) if self.config.attend == "words" else h_VH
         logits_BK, attention_BKS = self.attend(self.dropout(read_VH), of_states, batch)
         summary_BH = self.summarise(batch.cls_BD).float()
@@ -127,8 +129,11 @@ class Extractor(nn.Module):
 
     def _gated(self, h_VH: Tensor) -> Tensor:
         """Eq. 3, first half: sigmoid(f1(h)) * tanh(f2(h)) for every node."""
-        gate_VH, value_VH = together(self.norm(h_VH), [self.gate, self.value])
-        return torch.sigmoid(gate_VH) * torch.tanh(value_VH)
+        weight = torch.cat([self.gate.weight, self.value.weight]).to(h_VH.dtype)
+        bias = torch.cat([self.gate.bias, self.value.bias]).to(h_VH.dtype)
+        normed_VH = self.norm(h_VH).to(h_VH.dtype)
+        gated_VH: Tensor = GatedWords.apply(normed_VH, weight, bias)  # type: ignore[no-untyped-call]
+        return gated_VH
 
     @torch.no_grad()
     def start_from_names(self, states_KD: Tensor) -> None:
@@ -142,6 +147,8 @@ class Extractor(nn.Module):
 
 def together(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     """What several layers make of the same input, by one matrix product: it is read only once."""
+    if len(layers) == 1:
+        return (layers[0](x),)
     weight = torch.cat([layer.weight for layer in layers])
     widths = [layer.out_features for layer in layers]
     biases: list[Tensor] = [
@@ -150,18 +157,6 @@ def together(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     ]
     made_VX = linear(x, weight, torch.cat(biases))
     return tuple(torch.split(made_VX, widths, dim=-1))
-
-
-def gated_readout(h_VH: Tensor, sizes_B: Tensor) -> Tensor:
-    """Eq. 3: the mean plus the maximum over each record's gated nodes, shape (B, H)."""
-    starts = torch.cat([sizes_B.new_zeros(1), sizes_B.cumsum(0)])
-    every_V = torch.arange(len(h_VH), device=h_VH.device)
-    # a record is a bag of its own nodes: no padding
-    mean_BH, max_BH = (
-        embedding_bag(every_V, h_VH, starts, mode=mode, include_last_offset=True)
-        for mode in ("mean", "max")
-    )
-    return mean_BH + max_BH
 
 
 class CodeAttention(nn.Module):

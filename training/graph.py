@@ -91,17 +91,19 @@ def pack(
     *,
     device: torch.device | str = "cpu",
     dtype: torch.dtype = torch.float32,
+    width: int | None = None,
 ) -> GraphBatch:
     """Put records side by side in one graph; the order of `graphs` is the order of B.
 
-    `dtype` is that of the node states: mixed precision reads them as bfloat16.
+    `dtype` is that of the node states: mixed precision reads them as bfloat16. `width` leaves out
+    what an extractor does not read of them.
     """
     sizes_B = np.array([graph.features.n_nodes for graph in graphs], np.int64)
     starts_B = np.cumsum(sizes_B) - sizes_B
     record_V = np.repeat(np.arange(len(graphs)), sizes_B)
     slot_V = np.arange(sizes_B.sum()) - starts_B[record_V]
     edges = [g.edges_2E + start for g, start in zip(graphs, starts_B, strict=True)]
-    nodes_VD = np.concatenate([g.features.states_VD for g in graphs])
+    nodes_VD = np.concatenate([g.features.states_VD[:, :width] for g in graphs])
 
     def tensor(array: NDArray[np.generic]) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(device)

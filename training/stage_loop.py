@@ -139,6 +139,7 @@ def _run_epoch(
             [graphs[row] for row in rows],
             device=extractor.device,
             dtype=torch.bfloat16 if mixed else torch.float32,
+            width=extractor.width,
         )
         with torch.autocast(extractor.device.type, torch.bfloat16, enabled=mixed):
             said = extractor(batch)

@@ -13,6 +13,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag
 from torch_geometric.nn import GatedGraphConv
 
+from training.in_parts import parts, summed_like
+
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
@@ -72,32 +74,48 @@ class GatedUpdate(torch.autograd.Function):
         ctx: Any, around: Tensor, x: Tensor, w: Tensor, u: Tensor, b: Tensor, c: Tensor
     ) -> Tensor:
         """Return the new nodes (V, H) from messages and nodes (V, H); w and u are (3 H, H)."""
-        both = 2 * x.shape[1]
-        gates = torch.addmm((b + c)[:both], around, w[:both].T)
-        r, z = gates.addmm_(x, u[:both].T).sigmoid_().chunk(2, 1)
-        told = torch.addmm(c[both:], x, u[both:].T)
-        n = torch.addmm(b[both:], around, w[both:].T).addcmul_(r, told).tanh_()
+        hidden = x.shape[1]
+        both = 2 * hidden
+        of_gates = (b + c)[:both]
+        gates = x.new_empty(len(x), both)
+        told, n, after = torch.empty_like(x), torch.empty_like(x), torch.empty_like(x)
+        for some in parts(x):
+            torch.addmm(of_gates, around[some], w[:both].T, out=gates[some])
+            gates[some].addmm_(x[some], u[:both].T).sigmoid_()
+            torch.addmm(c[both:], x[some], u[both:].T, out=told[some])
+            torch.addmm(b[both:], around[some], w[both:].T, out=n[some])
+            n[some].addcmul_(gates[some, :hidden], told[some]).tanh_()
+            torch.lerp(n[some], x[some], gates[some, hidden:], out=after[some])
         ctx.save_for_backward(around, x, w, u, gates, told, n)
-        return torch.lerp(n, x, z)
+        return after
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
         """The gradients in the order of `forward`'s arguments."""
         around, x, w, u, gates, told, n = ctx.saved_tensors
-        both = 2 * x.shape[1]
-        r, z = gates.chunk(2, 1)
-        kept = gradient * z
-        d_n = torch.ops.aten.tanh_backward(gradient - kept, n)
-        d_told = d_n * r
-        d_gates = torch.cat([d_n * told, (x - n).mul_(gradient)], 1)
-        d_gates = torch.ops.aten.sigmoid_backward(d_gates, gates)
-        d_around = torch.addmm(d_gates @ w[:both], d_n, w[both:])
-        d_x = kept.addmm_(d_gates, u[:both]).addmm_(d_told, u[both:])
-        d_w = torch.cat([d_gates.T @ around, d_n.T @ around])
-        d_u = torch.cat([d_gates.T @ x, d_told.T @ x])
-        of_gates = d_gates.sum(0)
-        d_b, d_c = (torch.cat([of_gates, d.sum(0)]) for d in (d_n, d_told))
-        return d_around, d_x, d_w, d_u, d_b, d_c
+        hidden = x.shape[1]
+        both = 2 * hidden
+        d_around, d_x = torch.empty_like(x), torch.empty_like(x)
+        d_w, d_u, d_b, d_c = (summed_like(t) for t in (w, u, w[:, 0], w[:, 0]))
+        for some in parts(x):
+            kept = gradient[some] * gates[some, hidden:]
+            d_n = torch.ops.aten.tanh_backward(gradient[some] - kept, n[some])
+            d_told = d_n * gates[some, :hidden]
+            d_z = (x[some] - n[some]).mul_(gradient[some])
+            d_gates = torch.cat([d_n * told[some], d_z], 1)
+            d_gates = torch.ops.aten.sigmoid_backward(d_gates, gates[some])
+            torch.addmm(d_gates @ w[:both], d_n, w[both:], out=d_around[some])
+            kept.addmm_(d_gates, u[:both])
+            torch.addmm(kept, d_told, u[both:], out=d_x[some])
+            d_w[:both] += d_gates.T @ around[some]
+            d_w[both:] += d_n.T @ around[some]
+            d_u[:both] += d_gates.T @ x[some]
+            d_u[both:] += d_told.T @ x[some]
+            d_b[:both] += d_gates.sum(0)
+            d_b[both:] += d_n.sum(0)
+            d_c[both:] += d_told.sum(0)
+        d_c[:both] = d_b[:both]
+        return d_around, d_x, *(d.to(x.dtype) for d in (d_w, d_u, d_b, d_c))
 
 
 class WordGraph(GatedGraphConv):  # type: ignore[misc]

@@ -285,7 +285,7 @@ def _epoch(sample: Sample, config: StagesConfig) -> Callable[[], None]:
     def epoch() -> None:
         for minibatch in sample.minibatches(config):
             rows = np.arange(len(data.graphs))[minibatch]
-            batch = pack(data.graphs[minibatch], dtype=dtype)
+            batch = pack(data.graphs[minibatch], dtype=dtype, width=extractor.width)
             with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
                 said = extractor(batch)
             loss = clean_objective(

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from label_config.errors import ConfigError
-from training.extractor import Extractor, ExtractorConfig, gated_readout
+from training.extractor import Extractor, ExtractorConfig
 from training.graph import build_graph, pack
 from training.words import record_features
 
@@ -66,12 +66,6 @@ def test_the_readout_is_a_unit_vector_and_every_weight_gets_a_gradient(extractor
     (said.logits_BK.sum() + said.z_BH.sum() + said.summary_BH.sum()).backward()
     without = [n for n, p in extractor.named_parameters() if p.grad is None]
     assert not without
-
-
-def test_the_readout_is_the_mean_plus_the_maximum_of_equation_3():
-    h = torch.tensor([[1.0, -2.0], [3.0, -4.0], [5.0, -6.0]])
-    read = gated_readout(h, torch.tensor([2, 1])).tolist()
-    assert read == [[2.0 + 3.0, -3.0 - 2.0], [10.0, -12.0]]
 
 
 def test_queries_that_start_from_names_look_at_the_words_of_the_name(tiny_encoder):

@@ -92,6 +92,13 @@ def test_a_word_beside_itself_links_to_nothing():
     assert build_graph(record([0, 0, 0]), window=3).edges_2E.shape == (2, 0)
 
 
+def test_a_minibatch_can_leave_out_what_an_extractor_does_not_read():
+    graphs = [build_graph(record(nodes), window=3) for nodes in ([0, 1, 2], [0])]
+    every, some = pack(graphs), pack(graphs, width=2)
+    assert some.nodes_VD.shape[1] == 2 < every.nodes_VD.shape[1]
+    torch.testing.assert_close(some.nodes_VD, every.nodes_VD[:, :2])
+
+
 def test_a_packed_minibatch_has_no_edges_between_records():
     batch = pack([build_graph(record([0, 1, 2]), window=3) for _ in range(3)])
     to, source = batch.edges_2E

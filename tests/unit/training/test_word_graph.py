@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch_geometric.nn import GatedGraphConv
 
+from training import in_parts
 from training.graph import GraphBatch, build_graph, pack
 from training.word_graph import GatedUpdate, Neighbours, NeighbourSum, WordGraph
 from training.words import record_features
@@ -37,7 +38,9 @@ def test_the_word_graph_and_its_gradients_are_those_of_torch_geometric(batch):
         torch.testing.assert_close(mine, other, atol=1e-4, rtol=1e-4)
 
 
-def test_the_gradients_of_an_update_are_those_of_finite_differences():
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_the_gradients_of_an_update_are_those_of_finite_differences(at_once, monkeypatch):
+    monkeypatch.setattr(in_parts, "NODES_AT_ONCE", at_once)
     torch.manual_seed(0)
     shapes = ((4, 3), (4, 3), (9, 3), (9, 3), (9,), (9,))
     values = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in shapes]
