@@ -108,12 +108,17 @@ class Extractor(nn.Module):
         """Where the weights live."""
         return self.project.weight.device
 
-    def forward(self, batch: GraphBatch, *, nodes_VD: Tensor | None = None) -> Extracted:
-        """Run a minibatch; `nodes_VD` replaces its encoder states (to ask for their gradient)."""
+    def forward(
+        self, batch: GraphBatch, *, nodes_VD: Tensor | None = None, codes: bool = True
+    ) -> Extracted:
+        """Run a minibatch; `nodes_VD` replaces its encoder states (to ask for their gradient).
+
+        Without `codes` nothing is said of them (K is 0): losses that only compare records need no
+        attention.
+        """
         states_VD = (batch.nodes_VD if nodes_VD is None else nodes_VD)[:, : self.width]
-        projected_VH, *of_states = together(
-            self.dropout(states_VD), [self.project, *self.attend.readers]
-        )
+        readers = self.attend.readers if codes else []
+        projected_VH, *of_states = together(self.dropout(states_VD), [self.project, *readers])
         own_VH = torch.tanh(projected_VH)
         h_VH = own_VH
         if self.graph is not None:
@@ -122,9 +127,14 @@ class Extractor(nn.Module):
                 h_VH = torch.addcmul(own_VH, self.share_H.to(own_VH.dtype), h_VH)
         h_VH = self._gated(h_VH)
         readout_BH: Tensor = Readout.apply(h_VH, batch.record_V, batch.sizes_B)  # type: ignore[no-untyped-call]
-        read_VH = self._gated(own_VH) if self.config.attend == "words" else h_VH
-        logits_BK, attention_BKS = self.attend(self.dropout(read_VH), of_states, batch)
         summary_BH = self.summarise(batch.cls_BD).float()
+        if codes:
+            read_VH = self._gated(own_VH) if self.config.attend == "words" else h_VH
+            logits_BK, attention_BKS = self.attend(self.dropout(read_VH), of_states, batch)
+        else:
+            n_records = len(readout_BH)
+            logits_BK = readout_BH.new_zeros(n_records, 0)
+            attention_BKS = readout_BH.new_zeros(n_records, 0, int(batch.sizes_B.max()))
         return Extracted(logits_BK, unit(readout_BH), summary_BH, attention_BKS, self.prototype_KH)
 
     def _gated(self, h_VH: Tensor) -> Tensor:

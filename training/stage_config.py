@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass, field
+from typing import Literal
 
 from label_config.errors import ConfigError
 from training.adapt import AdaptConfig
@@ -14,6 +15,9 @@ from training.encoder import Precision
 from training.extractor import ExtractorConfig
 from training.losses import CodesLoss, Overlap
 from training.network import KnnConfig
+
+StageName = Literal["raw", "noisy", "clean"]
+STAGES: tuple[StageName, ...] = ("raw", "noisy", "clean")
 
 
 @dataclass(frozen=True, slots=True)

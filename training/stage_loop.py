@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from training.network import run_graphs
 from training.objectives import clean_objective, noisy_objective, raw_objective
 from training.parallel import Workers
 from training.resume import RunFolder, TrainState
-from training.stage_config import StagesConfig
+from training.stage_config import StageName, StagesConfig
 from training.stage_data import StageData, split_held_back
 
 Objective = Callable[[Extracted, NDArray[np.int64]], Tensor]
@@ -35,11 +35,13 @@ Progress = Callable[[str, int, int], None]
 class Stage:
     """One stage: what it reads, what it minimises, and what tells its best epoch."""
 
-    name: Literal["raw", "noisy", "clean"]
+    name: StageName
     data: StageData
     objective: Objective
     epochs: int
     held_back: StageData | None = None
+    codes: bool = True
+    """Whether the objective reads what the network says of codes."""
 
 
 def train_stages(
@@ -56,8 +58,35 @@ def train_stages(
 
     With `keep`, go on from the state that it holds.
     """
-    state = TrainState(extractor, _optimiser(extractor, config), np.random.default_rng(config.seed))
+    state = TrainState(
+        extractor, optimiser_of(extractor, config), np.random.default_rng(config.seed)
+    )
     clean, held_back = split_held_back(clean, config.held_back, state.rng)
+
+    stages = stages_of(raw, noisy, clean, config, held_back)
+    workers = Workers.of_environment()
+    keep = keep or RunFolder(None, {})
+    keep.restore(state)
+    for number in range(state.stage, len(stages)):
+        stage = stages[number]
+        if state.epoch == state.minibatch == 0:
+            state.optimiser = optimiser_of(extractor, config)
+            if stage.name == "noisy":
+                extractor.attend.start_bias(torch.cat([noisy.targets_NK, clean.targets_NK]))
+        _run_stage(state, stage, config, keep, workers, progress)
+        state.enter(number + 1)
+    keep.save(state)
+    return state.history
+
+
+def stages_of(
+    raw: StageData,
+    noisy: StageData,
+    clean: StageData,
+    config: StagesConfig,
+    held_back: StageData | None = None,
+) -> tuple[Stage, ...]:
+    """Stages 1, 2 and 3 on these EMRs."""
 
     def on_raw(said: Extracted, rows: NDArray[np.int64]) -> Tensor:
         return raw_objective(said, config.raw)
@@ -74,26 +103,18 @@ def train_stages(
             said, targets_BK.to(device), marked_P3.to(device), config.clean, config.raw
         )
 
-    stages = (
-        Stage("raw", raw, on_raw, config.raw.epochs),
+    return (
+        Stage("raw", raw, on_raw, config.raw.epochs, codes=False),
         Stage(
-            "noisy", noisy, on_noisy, config.noisy.epochs, held_back if config.noisy.codes else None
+            "noisy",
+            noisy,
+            on_noisy,
+            config.noisy.epochs,
+            held_back if config.noisy.codes else None,
+            codes=config.noisy.codes > 0,
         ),
         Stage("clean", clean, on_clean, config.clean.epochs, held_back),
     )
-    workers = Workers.of_environment()
-    keep = keep or RunFolder(None, {})
-    keep.restore(state)
-    for number in range(state.stage, len(stages)):
-        stage = stages[number]
-        if state.epoch == state.minibatch == 0:
-            state.optimiser = _optimiser(extractor, config)
-            if stage.name == "noisy":
-                extractor.attend.start_bias(torch.cat([noisy.targets_NK, clean.targets_NK]))
-        _run_stage(state, stage, config, keep, workers, progress)
-        state.enter(number + 1)
-    keep.save(state)
-    return state.history
 
 
 def _run_stage(
@@ -127,30 +148,42 @@ def _run_epoch(
     state: TrainState, stage: Stage, config: StagesConfig, keep: RunFolder, workers: Workers
 ) -> None:
     """Train on the minibatches of this epoch that are still to come."""
-    extractor, graphs = state.extractor.train(), stage.data.graphs
+    extractor = state.extractor.train()
     state.before_epoch = state.rng.bit_generator.state
-    order = state.rng.permutation(len(graphs))
+    order = state.rng.permutation(len(stage.data.graphs))
     starts = range(0, len(order), config.batch)
-    mixed = config.precision == "bfloat16"
-    mixed = mixed or (config.precision == "auto" and has_bfloat16(extractor.device))
     minibatches = workers.share([order[start : start + config.batch] for start in starts])
     for rows in minibatches[state.minibatch :]:
-        batch = pack(
-            [graphs[row] for row in rows],
-            device=extractor.device,
-            dtype=torch.bfloat16 if mixed else torch.float32,
-            width=extractor.width,
-        )
-        with torch.autocast(extractor.device.type, torch.bfloat16, enabled=mixed):
-            said = extractor(batch)
-        loss = stage.objective(said, rows)
-        state.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        workers.average_gradients(extractor)
-        state.optimiser.step()
-        state.losses.append(loss.item())
+        state.losses.append(take_step(extractor, state.optimiser, stage, rows, config, workers))
         state.minibatch += 1
         keep.save_if_due(state)
+
+
+def take_step(
+    extractor: Extractor,
+    optimiser: torch.optim.Optimizer,
+    stage: Stage,
+    rows: NDArray[np.int64],
+    config: StagesConfig,
+    workers: Workers,
+) -> float:
+    """One step on these rows of the stage's EMRs; return its loss."""
+    mixed = config.precision == "bfloat16"
+    mixed = mixed or (config.precision == "auto" and has_bfloat16(extractor.device))
+    batch = pack(
+        [stage.data.graphs[row] for row in rows],
+        device=extractor.device,
+        dtype=torch.bfloat16 if mixed else torch.float32,
+        width=extractor.width,
+    )
+    with torch.autocast(extractor.device.type, torch.bfloat16, enabled=mixed):
+        said = extractor(batch, codes=stage.codes)
+    loss = stage.objective(said, rows)
+    optimiser.zero_grad()
+    loss.backward()  # type: ignore[no-untyped-call]
+    workers.average_gradients(extractor)
+    optimiser.step()
+    return loss.item()
 
 
 def held_back_score(extractor: Extractor, data: StageData) -> float:
@@ -160,5 +193,6 @@ def held_back_score(extractor: Extractor, data: StageData) -> float:
     return float(average_precision_score(truth, probs_NK.ravel())) if truth.any() else 0.0
 
 
-def _optimiser(extractor: Extractor, config: StagesConfig) -> torch.optim.Optimizer:
+def optimiser_of(extractor: Extractor, config: StagesConfig) -> torch.optim.Optimizer:
+    """A new one, as every stage begins with."""
     return torch.optim.Adam(extractor.parameters(), lr=config.lr, weight_decay=config.weight_decay)

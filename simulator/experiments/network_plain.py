@@ -21,7 +21,7 @@ from training.encoder import Encoder
 from training.encoder_files import find_encoder
 from training.graph import RecordGraph
 from training.losses import code_loss, info_nce, label_contrastive
-from training.stage_config import StagesConfig
+from training.stage_config import StageName, StagesConfig
 from training.words import WORD
 
 
@@ -106,18 +106,23 @@ class PlainNetwork(nn.Module):
         self.weights = nn.Parameter(torch.randn(n_codes, attention) / attention**0.5)
         self.bias = nn.Parameter(torch.zeros(n_codes))
 
-    def forward(self, batch: Any, summary_BD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Logits (B, K), readouts (B, H), summaries (B, H)."""
+    def forward(
+        self, batch: Any, summary_BD: Tensor, *, codes: bool = True
+    ) -> tuple[Tensor | None, Tensor, Tensor]:
+        """Logits (B, K), or None without `codes`; readouts (B, H); summaries (B, H)."""
         h = self.graph(torch.tanh(self.project(batch.x)), batch.edge_index)
         logits, readouts = [], []
         for row in range(batch.num_graphs):
             nodes = h[batch.batch == row]
             gated = torch.sigmoid(self.gate(nodes)) * torch.tanh(self.value(nodes))
             readouts.append(gated.mean(0) + gated.max(0).values)
+            if not codes:
+                continue
             keys, values = torch.tanh(self.key(gated)), self.values(gated)
             attention = (self.queries @ keys.T).softmax(1)
             logits.append(((attention @ values) * self.weights).sum(1) + self.bias)
-        return torch.stack(logits), torch.stack(readouts), self.summarise(summary_BD)
+        said = torch.stack(logits) if codes else None
+        return said, torch.stack(readouts), self.summarise(summary_BD)
 
 
 def plain_step(
@@ -127,15 +132,22 @@ def plain_step(
     summary_BD: Tensor,
     targets_BK: Tensor,
     config: StagesConfig,
+    stage: StageName,
 ) -> None:
-    """One step on eq. 10."""
-    logits, z, summary = network(Batch.from_data_list(list(documents)), summary_BD)
+    """One step of the paper's stage 1, 2 or 3: eq. 4, 5-8 or 10."""
+    batch = Batch.from_data_list(list(documents))
+    logits, z, summary = network(batch, summary_BD, codes=stage == "clean")
     clean = config.clean
-    loss = (
-        clean.theta * code_loss(logits, targets_BK)
-        + clean.gamma * label_contrastive(z, targets_BK, tau=clean.tau)
-        + clean.delta * info_nce(z, summary, tau=config.raw.tau)
-    )
+    if stage == "raw":
+        loss = info_nce(z, summary, tau=config.raw.tau)
+    elif stage == "noisy":
+        loss = label_contrastive(z, targets_BK, tau=config.noisy.tau)
+    else:
+        loss = (
+            clean.theta * code_loss(logits, targets_BK)
+            + clean.gamma * label_contrastive(z, targets_BK, tau=clean.tau)
+            + clean.delta * info_nce(z, summary, tau=config.raw.tau)
+        )
     optimiser.zero_grad()
     loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()

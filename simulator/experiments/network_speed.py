@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -19,31 +19,26 @@ from label_config.files import data_hash
 from label_config.measured import Measured, Progress, goal
 from label_config.record import EMR
 from simulator.experiments.network_data import CODES, knowledge
-from simulator.experiments.network_plain import (
-    PlainEncoder,
-    PlainNetwork,
-    as_data,
-    build_plain,
-    plain_step,
-)
+from simulator.experiments.network_epochs import Sample, our_epoch, plain_epoch
+from simulator.experiments.network_plain import PlainEncoder, build_plain
 from simulator.hospital import Hospital
 from training.back_end import BackEnd, back_ends
-from training.encoder import Encoder, has_bfloat16
-from training.extractor import Extractor
+from training.encoder import Encoder
 from training.graph import RecordGraph, pack
 from training.network import build_graphs
-from training.objectives import clean_objective
-from training.stage_config import StagesConfig
-from training.stage_data import StageData, stage_data
+from training.stage_config import STAGES, StageName, StagesConfig
+from training.stage_data import stage_data
 from training.windows import windows
 from training.words import read_sections, record_features
 
 Seconds = NDArray[np.float64]
+Name = TypeVar("Name")
 SEED = 0
+PLAIN = "plain"
 EPOCHS = 3
 """Of training, timed as one."""
 QUICK_EMRS, FULL_EMRS = 64, 512
-WHOLE_RUN = {"raw": 4_000, "noisy": 5_000, "clean": 1_000}
+WHOLE_RUN: dict[StageName, int] = {"raw": 4_000, "noisy": 5_000, "clean": 1_000}
 """The 10,000 EMRs of a three-stage run."""
 
 
@@ -64,8 +59,9 @@ def run(quick: bool, progress: Progress | None = None) -> Measured:
     """Encode, build graphs, and take training steps, both ways, on the same simulated EMRs.
 
     Every repeat runs each way once, in turns, so that what else the machine does meets all alike.
-    An epoch is measured on the sample and multiplied by the epochs: the paper's 300 for the
-    comparison end to end, those of the presets for a run of 10,000 EMRs. Loading is not timed.
+    An epoch of each stage is measured on the sample and multiplied by its epochs: the paper's 300
+    for the comparison end to end, those of the presets for a run of 10,000 EMRs. The graph step is
+    that of stage 3, which has all parts. Loading is not timed.
     """
     encoders = {name: Encoder.load(back_end=name) for name in back_ends()}
     encoder = encoders["torch"]
@@ -85,21 +81,28 @@ def run(quick: bool, progress: Progress | None = None) -> Measured:
     features = record_features(encoder, [read_sections(emr) for emr in emrs])
     graphs = build_graphs(features, paper.extractor)
     sample = Sample(stage_data(graphs, emrs, codings, hospital.codes), encoder.dim)
-    epoch_of = {name: _epoch(sample, config) for name, config in presets.items()}
-    seconds = in_turns(repeats, {**epoch_of, "plain": _plain_epoch(sample, paper)}, tell, EPOCHS)
-    steps = Timed(seconds["paper"], seconds["plain"])
-    epochs = paper.raw.epochs + paper.noisy.epochs + paper.clean.epochs
+    epoch_of = {
+        (name, stage): partial(epoch, stage)
+        for name, epoch in {
+            **{name: our_epoch(sample, config) for name, config in presets.items()},
+            PLAIN: plain_epoch(sample, paper),
+        }.items()
+        for stage in STAGES
+    }
+    seconds = in_turns(repeats, epoch_of, tell, EPOCHS)
+    epochs = _epochs(paper)
+    every, plain_R = sum(epochs.values()), encodings["torch"].plain_R + building.plain_R
     speeds = Speeds(
         encodings,
         _cosines(emrs, encoders),
         building,
-        steps,
+        Timed(seconds["paper", "clean"], seconds[PLAIN, "clean"]),
         Timed(
-            features_R + building.ours_R + epochs * steps.ours_R,
-            epochs * (encodings["torch"].plain_R + building.plain_R + steps.plain_R),
+            features_R + building.ours_R + _all_epochs(epochs, seconds, "paper"),
+            every * plain_R + _all_epochs(epochs, seconds, PLAIN),
         ),
         {
-            name: _whole_run(config) * seconds[name] / len(emrs) / 60
+            name: _all_epochs(_whole_run(config), seconds, name) / len(emrs) / 60
             for name, config in presets.items()
         },
         _adjacency_bytes(graphs[: paper.batch]),
@@ -108,9 +111,9 @@ def run(quick: bool, progress: Progress | None = None) -> Measured:
         "encoder": f"{len(emrs)} EMRs, {tokens} tokens",
         "build graphs": f"{len(emrs)} EMRs",
         "graph step": f"{len(emrs)} EMRs in minibatches of {paper.batch}",
-        "end to end": f"{len(emrs)} EMRs, {epochs} epochs, extrapolated",
+        "end to end": f"{len(emrs)} EMRs, {every} epochs, extrapolated",
         **{
-            name: f"{_whole_run(config)} EMRs read, from an epoch of {len(emrs)}"
+            name: f"{sum(_whole_run(config).values())} EMRs read, from an epoch of {len(emrs)}"
             for name, config in presets.items()
         },
     }
@@ -180,17 +183,17 @@ class _Steps:
 
 def in_turns(
     repeats: int,
-    works: Mapping[str, Callable[[], Any]],
+    works: Mapping[Name, Callable[[], Any]],
     tell: Callable[[], None] = lambda: None,
     times: int = 1,
-) -> dict[str, Seconds]:
+) -> dict[Name, Seconds]:
     """Seconds (R,) that each work took: in every repeat each runs, one after the other.
 
     Each is run once before, to be warm. `times` runs in a row count as one, by their mean.
     """
     for work in works.values():
         work()
-    seconds: dict[str, list[float]] = {name: [] for name in works}
+    seconds: dict[Name, list[float]] = {name: [] for name in works}
     for _ in range(repeats):
         for name, work in works.items():
             started = perf_counter()
@@ -255,65 +258,6 @@ def _building(emrs: list[EMR], encoder: Encoder, config: StagesConfig, repeats: 
     return Timed(share * seconds["ours"], share * seconds["plain"])
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """The EMRs that an epoch goes over."""
-
-    data: StageData
-    encoder_dim: int
-
-    def minibatches(self, config: StagesConfig) -> list[slice]:
-        """Their rows, in order."""
-        rows = range(0, len(self.data.graphs), config.batch)
-        return [slice(start, start + config.batch) for start in rows]
-
-    @property
-    def n_codes(self) -> int:
-        """K."""
-        return int(self.data.targets_NK.shape[1])
-
-
-def _epoch(sample: Sample, config: StagesConfig) -> Callable[[], None]:
-    """Steps on eq. 10 as our stage 3 takes them."""
-    features = [graph.features for graph in sample.data.graphs]
-    data = replace(sample.data, graphs=build_graphs(features, config.extractor))
-    extractor = Extractor(config.extractor, encoder_dim=sample.encoder_dim, n_codes=sample.n_codes)
-    optimiser = torch.optim.Adam(extractor.parameters(), lr=config.lr)
-    mixed = config.precision == "auto" and has_bfloat16(extractor.device)
-    dtype = torch.bfloat16 if mixed else torch.float32
-
-    def epoch() -> None:
-        for minibatch in sample.minibatches(config):
-            rows = np.arange(len(data.graphs))[minibatch]
-            batch = pack(data.graphs[minibatch], dtype=dtype, width=extractor.width)
-            with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-                said = extractor(batch)
-            loss = clean_objective(
-                said, data.targets_NK[rows], data.marked_in(rows), config.clean, config.raw
-            )
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimiser.step()
-
-    return epoch
-
-
-def _plain_epoch(sample: Sample, config: StagesConfig) -> Callable[[], None]:
-    """The same steps the plain way, from the same node states."""
-    graphs = sample.data.graphs
-    documents = [as_data(graph, sample.encoder_dim) for graph in graphs]
-    summary_ND = torch.from_numpy(np.stack([graph.features.cls_D for graph in graphs]))
-    network = PlainNetwork(sample.encoder_dim, config, sample.n_codes)
-    optimiser = torch.optim.Adam(network.parameters(), lr=config.lr)
-
-    def epoch() -> None:
-        for rows in sample.minibatches(config):
-            targets_BK = sample.data.targets_NK[rows]
-            plain_step(network, optimiser, documents[rows], summary_ND[rows], targets_BK, config)
-
-    return epoch
-
-
 def _adjacency_bytes(graphs: list[RecordGraph]) -> dict[str, int]:
     """Of a minibatch's adjacency: ours as stored, and padded to (B, S, S) float32."""
     batch = pack(graphs)
@@ -324,9 +268,21 @@ def _adjacency_bytes(graphs: list[RecordGraph]) -> dict[str, int]:
     }
 
 
-def _whole_run(config: StagesConfig) -> int:
-    """EMRs read in all epochs of all stages; early stopping would only lower it."""
-    return sum(n * getattr(config, stage).epochs for stage, n in WHOLE_RUN.items())
+def _epochs(config: StagesConfig) -> dict[StageName, int]:
+    return {"raw": config.raw.epochs, "noisy": config.noisy.epochs, "clean": config.clean.epochs}
+
+
+def _all_epochs(
+    times: Mapping[StageName, int], seconds: Mapping[tuple[str, StageName], Seconds], name: str
+) -> Seconds:
+    """Of one way, each stage so many times."""
+    total: Seconds = sum((n * seconds[name, s] for s, n in times.items()), np.zeros(1))
+    return total
+
+
+def _whole_run(config: StagesConfig) -> dict[StageName, int]:
+    """EMRs that each stage reads in all its epochs; early stopping would only lower it."""
+    return {stage: WHOLE_RUN[stage] * epochs for stage, epochs in _epochs(config).items()}
 
 
 def _rows(part: str, timed: Timed, sample: str) -> Iterator[dict[str, Any]]:

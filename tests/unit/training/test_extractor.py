@@ -68,6 +68,20 @@ def test_the_readout_is_a_unit_vector_and_every_weight_gets_a_gradient(extractor
     assert not without
 
 
+@pytest.mark.parametrize("attend", ["graph", "words", "both"])
+def test_who_asks_for_no_codes_has_the_same_readout_without_them(tiny_encoder, graphs, attend):
+    torch.manual_seed(0)
+    config = ExtractorConfig(hidden=8, attention=8, attend=attend, residual=attend != "graph")
+    extractor = Extractor(config, encoder_dim=tiny_encoder.dim, n_codes=5)
+    every, some = extractor(pack(graphs)), extractor(pack(graphs), codes=False)
+    torch.testing.assert_close(some.z_BH, every.z_BH)
+    torch.testing.assert_close(some.summary_BH, every.summary_BH)
+    assert some.logits_BK.shape == (len(graphs), 0)
+    assert some.attention_BKS.shape[::2] == every.attention_BKS.shape[::2]
+    some.z_BH.sum().backward()
+    assert extractor.attend.query_KA.grad is None and extractor.gate.weight.grad is not None
+
+
 def test_queries_that_start_from_names_look_at_the_words_of_the_name(tiny_encoder):
     torch.manual_seed(0)
     config = ExtractorConfig(hidden=16, attention=256, attend="words", static=True)
