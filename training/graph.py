@@ -42,7 +42,6 @@ class GraphBatch:
     slot_V: Tensor
     sizes_B: Tensor
     cls_BD: Tensor
-    mean_BD: Tensor
 
     def neighbours(self) -> Neighbours:
         """Who is linked to whom, by rows."""
@@ -116,5 +115,4 @@ def pack(
         slot_V=tensor(slot_V),
         sizes_B=tensor(sizes_B),
         cls_BD=tensor(np.stack([g.features.cls_D for g in graphs])),
-        mean_BD=tensor(np.stack([g.features.mean_D for g in graphs])),
     )

@@ -98,15 +98,15 @@ class GatedUpdate(torch.autograd.Function):
         d_around, d_x = torch.empty_like(x), torch.empty_like(x)
         d_w, d_u, d_b, d_c = (summed_like(t) for t in (w, u, w[:, 0], w[:, 0]))
         for some in parts(x):
-            kept = gradient[some] * gates[some, hidden:]
+            kept = torch.mul(gradient[some], gates[some, hidden:], out=d_x[some])
             d_n = torch.ops.aten.tanh_backward(gradient[some] - kept, n[some])
             d_told = d_n * gates[some, :hidden]
             d_z = (x[some] - n[some]).mul_(gradient[some])
             d_gates = torch.cat([d_n * told[some], d_z], 1)
             d_gates = torch.ops.aten.sigmoid_backward(d_gates, gates[some])
-            torch.addmm(d_gates @ w[:both], d_n, w[both:], out=d_around[some])
-            kept.addmm_(d_gates, u[:both])
-            torch.addmm(kept, d_told, u[both:], out=d_x[some])
+            torch.mm(d_gates, w[:both], out=d_around[some])
+            d_around[some].addmm_(d_n, w[both:])
+            d_x[some].addmm_(d_gates, u[:both]).addmm_(d_told, u[both:])
             d_w[:both] += d_gates.T @ around[some]
             d_w[both:] += d_n.T @ around[some]
             d_u[:both] += d_gates.T @ x[some]
