@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn.functional import pad
 
 from label_config.errors import ConfigError
+from training.window_attention import read_by_window
 
 BackEnd = Literal["torch", "openvino", "openvino-int8"]
 """The last one multiplies 8-bit integers (`training.int8`)."""
@@ -36,15 +37,20 @@ def back_ends() -> list[BackEnd]:
 class Runs(Protocol):
     """What a back end does."""
 
+    by_window: bool
+    """Whether its attention goes window by window, which rounds otherwise."""
+
     def __call__(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
         """Return the last hidden states, shape (B, T, D), of padded token ids."""
 
 
 class TorchRuns:
-    """The Hugging Face model as it is."""
+    """The Hugging Face model; on a processor its attention goes window by window."""
 
     def __init__(self, model: nn.Module) -> None:
         self._model = model
+        on_processor = next(model.parameters()).device.type == "cpu"
+        self.by_window = on_processor and read_by_window(model)
 
     @torch.inference_mode()
     def __call__(self, ids_BT: Tensor, mask_BT: Tensor) -> Tensor:
@@ -55,6 +61,8 @@ class TorchRuns:
 
 class OpenVinoRuns:
     """The model compiled by OpenVINO for this processor; callers wait for each other."""
+
+    by_window = False
 
     def __init__(self, model: nn.Module, *, longest: int, bfloat16: bool) -> None:
         """Convert a float32 model that reads at most `longest` tokens; nothing is downloaded.

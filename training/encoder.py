@@ -97,7 +97,8 @@ class Encoder:
         else:
             dtype = torch.bfloat16 if bfloat16 else torch.float32
             self._run = TorchRuns(model.to(self.device, dtype))
-        self._computed = f"{back_end} {'bfloat16' if bfloat16 else 'float32'}"
+        numbers = "bfloat16" if bfloat16 else "float32"
+        self._computed = f"{back_end} {numbers} {'by window' if self._run.by_window else ''}"
         self.tokenizer = tokenizer
         self.dim = int(model.config.hidden_size)
         self.feature_dim = 2 * self.dim
