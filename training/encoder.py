@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 
 MAX_EMBED_TOKENS = 256
 """What the sentence-transformers recipe reads of a text."""
-TOKENS_PER_MINIBATCH = 8_192
+TOKENS_AT_ONCE, TOKENS_ON_GPU = 2_048, 32_768
+"""In a minibatch: what a processor's cache holds, and what keeps a GPU busy."""
 
 Precision = Literal["auto", "float32", "bfloat16"]
 Progress = Callable[[int, int], None]
@@ -180,7 +181,8 @@ class Encoder:
         ]
         n_windows = np.bincount([row for row, _ in parts], minlength=len(texts))
         lengths = [window.end - window.start + 2 for _, window in parts]
-        for members in minibatches_by_length(lengths, TOKENS_PER_MINIBATCH):
+        at_once = TOKENS_AT_ONCE if self.device.type == "cpu" else TOKENS_ON_GPU
+        for members in minibatches_by_length(lengths, at_once):
             batch = [parts[m] for m in members]
             ids = [self._with_special(encoded["input_ids"][r][w.start : w.end]) for r, w in batch]
             states_BTD = self._forward(ids)[0].cpu().numpy()
