@@ -12,12 +12,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Table
 
 from label_config.files import write_json
 
 WIDTH_IN_FILES = 140
 """Columns of a table that goes to a file or a pipe, which has no width of its own."""
+
+MOST_COLUMNS = 3
+"""Rows that are printed as columns where they are too wide."""
 
 console = Console(width=None if sys.stdout.isatty() else WIDTH_IN_FILES)
 errors = Console(stderr=True)
@@ -26,17 +30,48 @@ Row = Mapping[str, Any]
 
 
 def show(title: str, rows: Sequence[Row], json_file: Path | None = None) -> None:
-    """Print rows as a table, columns in the order of the first row, and write them as JSON."""
+    """Print rows as a table, columns in the order of the first row, and write them as JSON.
+
+    Few rows that are too wide for the screen are printed as columns.
+    """
+    table = _table(title, rows)
+    if 0 < len(rows) <= MOST_COLUMNS and _width(table) > console.width:
+        table = _turned(title, rows)
+    console.print(table)
+    if json_file is not None:
+        write_json(json_file, {"title": title, "rows": [dict(row) for row in rows]})
+
+
+def _table(title: str, rows: Sequence[Row]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = _names(rows)
     for name in columns:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
         table.add_column(name.replace("_", " "), justify="right" if numeric else "left")
     for row in rows:
         table.add_row(*(escape(_cell(row.get(name))) for name in columns))
-    console.print(table)
-    if json_file is not None:
-        write_json(json_file, {"title": title, "rows": [dict(row) for row in rows]})
+    return table
+
+
+def _turned(title: str, rows: Sequence[Row]) -> Table:
+    """Every row as a column, named by its first cell."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    first, *others = _names(rows)
+    table.add_column(first.replace("_", " "))
+    for row in rows:
+        table.add_column(escape(_cell(row.get(first))), justify="right")
+    for name in others:
+        table.add_row(name.replace("_", " "), *(escape(_cell(row.get(name))) for row in rows))
+    return table
+
+
+def _names(rows: Sequence[Row]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _width(table: Table) -> int:
+    """Columns of the screen that it takes without breaking a line."""
+    return Measurement.get(console, console.options.update(max_width=sys.maxsize), table).maximum
 
 
 def over_repeats(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -120,7 +155,7 @@ def markdown(record: Mapping[str, Any], rows: Sequence[Row], *, figure: str = ""
 
 
 def _pipes(rows: Sequence[Row]) -> str:
-    columns = list(dict.fromkeys(name for row in rows for name in row))
+    columns = _names(rows)
     lines = [columns, ["---"] * len(columns)]
     lines += [[_cell(row.get(name)).replace("|", "\\|") for name in columns] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -2,6 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from ml_backend import table
 
@@ -71,3 +72,23 @@ def test_a_report_names_what_was_run_and_holds_goals_and_rows():
     assert "\n\n- So it is.\n\n" in report
     assert "| g | <= 1 | 0.5 | yes |" in report
     assert "| a\\|b | 3 |" in report
+
+
+@pytest.mark.parametrize(("width", "turned"), [(30, True), (200, False)])
+def test_few_rows_that_are_too_wide_are_printed_as_columns(
+    width: int,
+    turned: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+):
+    monkeypatch.setattr(table, "console", Console(width=width))
+    rows = [{"version": f"v{n}", **{f"figure_{i}": i + n for i in range(8)}} for n in (1, 2)]
+    table.show("trained", rows, tmp_path / "out.json")
+    said = capsys.readouterr().out
+    assert "…" not in said
+    lines = [line.split() for line in said.splitlines()]
+    assert (["│", "figure", "7", "│", "8", "│", "9", "│"] in lines) is turned
+    assert json.loads((tmp_path / "out.json").read_text())["rows"] == rows
+    table.show("codes", rows * 2)
+    assert "figure 7 │ 8" not in capsys.readouterr().out
