@@ -6,7 +6,7 @@ that cannot be formed (no positive to find) is NaN, never a silent 0.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -226,20 +226,6 @@ def micro_f1(threshold: float | Floats) -> Metric:
         return _share(2 * hits, float(ticked.sum() + targets_NK.sum()))
 
     return metric
-
-
-def over_seeds(runs: Sequence[Mapping[str, float]]) -> dict[str, dict[str, float]]:
-    """Mean, standard deviation, least and most of each figure over runs."""
-    table = {}
-    for name in runs[0] if runs else ():
-        values = np.array([run[name] for run in runs], dtype=float)
-        table[name] = {
-            "mean": float(values.mean()),
-            "sd": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-            "min": float(values.min()),
-            "max": float(values.max()),
-        }
-    return table
 
 
 def check(probs_NK: npt.ArrayLike, targets_NK: npt.ArrayLike) -> tuple[Floats, Bools]:

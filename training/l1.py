@@ -5,8 +5,6 @@ columns, computed for many codes in one product, then shows which were missing, 
 
     |dL/dw_g| <= 1 for every column g outside the active set        (optimality of the L1 problem)
 
-A former solution tells where to start, so that new annotations cost less than a first fit.
-
 Shapes: N texts, G columns, K codes, A active columns.
 """
 
@@ -50,10 +48,9 @@ def fit_codes(
     problem: L1Problem,
     targets_NK: Bools,
     *,
-    start: csr_matrix | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[csr_matrix, Floats]:
-    """Return weights (K, G) and biases (K,). `start` holds the weights of a former fit."""
+    """Return weights (K, G) and biases (K,)."""
     K, G = targets_NK.shape[1], problem.present_NG.shape[1]
     columns = csc_matrix(problem.present_NG)
     bias_K = np.zeros(K)
@@ -66,8 +63,7 @@ def fit_codes(
             bias_K[k] = np.log((positives + 0.5) / (n - positives + 0.5))
             if max(1, problem.min_positives) <= positives < n:
                 learnable.append(k)
-        former = [None if start is None else start[k].indices.astype(np.int64) for k in learnable]
-        solved = _fit_together(problem, columns, targets_NK[:, learnable], former)
+        solved = _fit_together(problem, columns, targets_NK[:, learnable])
         for k, (active, weights, bias) in zip(learnable, solved, strict=True):
             rows[k], bias_K[k] = (active, weights), bias
         if progress is not None:
@@ -79,7 +75,7 @@ def fit_codes(
 
 
 def _fit_together(
-    problem: L1Problem, columns: csc_matrix, targets: Bools, former: list[Ints | None]
+    problem: L1Problem, columns: csc_matrix, targets: Bools
 ) -> list[tuple[Ints, Floats, float]]:
     """Active-set rounds for some codes, which share each round's gradient."""
     n, K = targets.shape
@@ -89,7 +85,8 @@ def _fit_together(
     balance = np.where(targets, n / (2 * positives), n / (2 * (n - positives)))
     pull = problem.C * problem.weights_N[:, None] * balance
     slope = np.abs(columns.T @ (pull * (targets - 0.5)))
-    active = [_start(slope[:, k], former[k]) for k in range(K)]
+    steepest = np.argsort(-slope, axis=0, kind="stable")[:_FIRST]
+    active = [np.sort(steepest[:, k]) for k in range(K)]
     solved: list[tuple[Ints, Floats, float]] = [(a, np.zeros(len(a)), 0.0) for a in active]
     open_codes = list(range(K))
     for _ in range(_ROUNDS):
@@ -114,13 +111,6 @@ def _fit_together(
         if not open_codes:
             break
     return solved
-
-
-def _start(slope: Floats, former: Ints | None) -> Ints:
-    """The former solution's columns, or the steepest."""
-    if former is not None and len(former):
-        return np.unique(former)
-    return np.sort(np.argsort(-slope, kind="stable")[:_FIRST])
 
 
 def _liblinear(

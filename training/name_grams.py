@@ -28,7 +28,6 @@ class NameGrams:
         """Take at least one name with a word; `rarity_G` is what `fit` has found."""
         self._vectorizer = CountVectorizer(analyzer=_grams, binary=True, dtype=np.float64)
         present_MG = csr_matrix(self._vectorizer.fit_transform(names))
-        self._present_MG = present_MG
         self.rarity_G = _rarity(present_MG) if rarity_G is None else rarity_G
         weighted = csr_matrix(present_MG.multiply(self.rarity_G))
         total = np.maximum(np.asarray(weighted.sum(axis=1)).ravel(), 1e-9)

@@ -91,14 +91,12 @@ class SparseModel:
         config: SparseConfig | None = None,
         *,
         weights_N: npt.NDArray[np.float64] | None = None,
-        former: SparseModel | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> SparseModel:
         """Learn from texts and which code each has.
 
         A code that none or all of the texts have gets its share of texts as a constant. `weights_N`
-        says how much each text counts. A `former` model tells where to start, which saves time when
-        little has changed. Raises ConfigError when the shapes do not fit.
+        says how much each text counts. Raises ConfigError when the shapes do not fit.
         """
         config = config or SparseConfig()
         targets_NK = np.asarray(targets_NK, dtype=bool)
@@ -108,9 +106,8 @@ class SparseModel:
                 f"got {targets_NK.shape}"
             )
         present_NG, vocabulary = _vectorise(texts, config)
-        start = None if former is None else former._in(codes, vocabulary)
         problem = _problem(present_NG, weights_N, config)
-        coef_KG, bias_K = fit_codes(problem, targets_NK, start=start, progress=progress)
+        coef_KG, bias_K = fit_codes(problem, targets_NK, progress=progress)
         used = np.unique(coef_KG.indices[coef_KG.data != 0])
         kept = [vocabulary[g] for g in used]
         return cls(codes, kept, csr_matrix(coef_KG[:, used]), bias_K, config)
@@ -179,21 +176,6 @@ class SparseModel:
         except (KeyError, TypeError, ValueError) as error:
             raise CheckpointError(f"{folder} does not fit this version: {error}") from None
         return cls(settings["codes"], vocabulary, coef_KG, t["bias_K"], config)
-
-    def _in(self, codes: Sequence[str], vocabulary: Sequence[str]) -> csr_matrix:
-        """The weights as (len(codes), len(vocabulary)); 0 for what the model does not know."""
-        number = {gram: g for g, gram in enumerate(vocabulary)}
-        row = {code: k for k, code in enumerate(codes)}
-        own = self._coef_KG.tocoo()
-        grams, known = list(self._column), self.codes
-        cells = [
-            (row[known[k]], number[grams[g]], w)
-            for k, g, w in zip(own.row, own.col, own.data, strict=True)
-            if w and known[k] in row and grams[g] in number
-        ]
-        rows, columns, weights = zip(*cells, strict=True) if cells else ((), (), ())
-        shape = (len(codes), len(vocabulary))
-        return csr_matrix((np.array(weights, float), (rows, columns)), shape=shape)
 
     def _columns_in(self, text: str) -> set[int]:
         """The n-grams of the text that some code weighs."""

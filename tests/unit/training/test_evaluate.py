@@ -6,7 +6,7 @@ from hypothesis.extra.numpy import arrays
 from sklearn import metrics
 
 from label_config.errors import DataError
-from training.evaluate import bands, calibration_floor, evaluate, interval, micro_f1, over_seeds
+from training.evaluate import bands, calibration_floor, evaluate, interval, micro_f1
 
 SHAPE = (7, 4)
 PROBS = arrays(float, SHAPE, elements=st.floats(0, 1, width=16), unique=True)
@@ -110,13 +110,6 @@ def test_the_bootstrap_interval_holds_the_figure_and_repeats_by_seed() -> None:
     low, high = interval(metric, probs, targets, draws=200)
     assert low < metric(probs, targets) < high < low + 0.2
     assert (low, high) == interval(metric, probs, targets, draws=200)
-
-
-def test_runs_are_summed_up_by_mean_and_spread() -> None:
-    table = over_seeds([{"f1": 0.5}, {"f1": 0.7}])
-    assert table["f1"] == pytest.approx(
-        {"mean": 0.6, "sd": 0.1414, "min": 0.5, "max": 0.7}, abs=1e-3
-    )
 
 
 @pytest.mark.parametrize(

@@ -40,12 +40,6 @@ def test_it_finds_what_liblinear_finds_on_all_columns() -> None:
         assert ours == pytest.approx(best, rel=0.01)
 
 
-def test_a_former_solution_leads_to_the_same_one() -> None:
-    first, _ = fit_codes(problem(), TARGETS)
-    again, _ = fit_codes(problem(), TARGETS, start=first)
-    assert np.allclose(first.toarray(), again.toarray(), atol=0.05)
-
-
 def test_codes_too_rare_to_learn_get_their_share() -> None:
     rare = np.zeros((120, 2), dtype=bool)
     rare[0, 0] = True
