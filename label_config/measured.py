@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import statistics
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,3 +44,10 @@ def goal(name: str, target: str, value: float) -> dict[str, Any]:
         sign, limit = target.split()
         met = value <= float(limit) if sign == "<=" else value >= float(limit)
     return {"id": name, "target": target, "value": round(float(value), 4), "met": bool(met)}
+
+
+def median_goal(name: str, target: str, values: Iterable[float]) -> dict[str, Any]:
+    """Judge the median over repeats as `goal` does, and say how far apart they are."""
+    found = [float(value) for value in values]
+    spread = f"{min(found):.2f} to {max(found):.2f}"
+    return goal(name, target, statistics.median(found)) | {"range": spread}

@@ -24,6 +24,9 @@ from training.losses import code_loss, info_nce, label_contrastive
 from training.stage_config import StageName, StagesConfig
 from training.words import WORD
 
+PLAIN = "plain"
+"""What measurements call it."""
+
 
 class PlainEncoder:
     """The same weights, one window after the other, in float32 with eager attention."""

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 
 from label_config.files import data_hash
-from label_config.measured import Measured, Progress, goal
+from label_config.measured import Measured, Progress, goal, median_goal
 from label_config.record import EMR
 from simulator.experiments.network_data import CODES, knowledge
 from simulator.experiments.network_epochs import Sample, our_epoch, plain_epoch
-from simulator.experiments.network_plain import PlainEncoder, build_plain
+from simulator.experiments.network_plain import PLAIN, PlainEncoder, build_plain
 from simulator.hospital import Hospital
 from training.back_end import BackEnd, back_ends
 from training.encoder import Encoder
@@ -34,7 +34,6 @@ from training.words import read_sections, record_features
 Seconds = NDArray[np.float64]
 Name = TypeVar("Name")
 SEED = 0
-PLAIN = "plain"
 EPOCHS = 3
 """Of training, timed as one."""
 QUICK_EMRS, FULL_EMRS = 64, 512
@@ -155,15 +154,15 @@ class Speeds:
     def goals(self) -> list[dict[str, Any]]:
         """Medians over the repeats."""
         goals = [
-            _goal("end_to_end", ">= 50", self.whole.ratios),
-            _goal("graph_step", ">= 3", self.steps.ratios),
+            median_goal("end_to_end", ">= 50", self.whole.ratios),
+            median_goal("graph_step", ">= 3", self.steps.ratios),
             goal("graph_memory", ">= 45", self.memory["dense"] / self.memory["sparse"]),
-            _goal("minutes_best", "<= 60", self.minutes["best"]),
+            median_goal("minutes_best", "<= 60", self.minutes["best"]),
         ]
         for name, timed in self.encodings.items():
             about, target = ("", ">= 2.9") if name == "torch" else (f"_{name}", ">= 5")
             goals += [
-                _goal(f"encoder{about}", target, timed.ratios),
+                median_goal(f"encoder{about}", target, timed.ratios),
                 goal(f"encoder{about}_cosine", ">= 0.995", self.cosines[name]),
             ]
         return goals
@@ -295,9 +294,3 @@ def _rows(part: str, timed: Timed, sample: str) -> Iterator[dict[str, Any]]:
             "plain_seconds": round(float(plain), 3),
             "ratio": round(float(plain / ours), 2),
         }
-
-
-def _goal(name: str, target: str, values_R: Seconds) -> dict[str, Any]:
-    """Judge the median over the repeats, and say how far apart they are."""
-    low, high = float(values_R.min()), float(values_R.max())
-    return goal(name, target, float(np.median(values_R))) | {"range": f"{low:.2f} to {high:.2f}"}
