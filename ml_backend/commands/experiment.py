@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -171,7 +172,7 @@ def _run(
     table.show("goals", result.goals)
     record = table.experiment_json(
         name,
-        " ".join(["clinicoco", *sys.argv[1:]]),
+        shlex.join(["clinicoco", *sys.argv[1:]]),
         result.rows,
         result.goals,
         seeds=result.seeds,
