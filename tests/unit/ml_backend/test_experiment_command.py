@@ -117,10 +117,10 @@ def test_places_and_rows_are_asked_for_by_name(
         return Measured([{"micro_f1": 0.5}], [], tuple(seeds), "0")
 
     monkeypatch.setattr(network_table2, "run", table)
-    code, said = run(
-        "experiment", "table2", "--row", "without raw", "--row", "LAAT", "--place", "a"
-    )
+    record, rows = tmp_path / "record.json", ("--row", "without raw", "--row", "LAAT")
+    code, said = run("experiment", "table2", *rows, "--place", "a", "--json", record)
     assert code == 0, said
+    assert "--row 'without raw' --row LAAT --place a" in json.loads(record.read_text())["command"]
     assert asked == [Chosen(("a",), ("without raw", "LAAT"))]
     code, said = run("experiment", "forecast", "--row", "x", "--keep", tmp_path / "kept.jsonl")
     assert code == 1 and "takes neither --place nor --row" in said
