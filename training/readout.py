@@ -1,4 +1,4 @@
-"""Eq. 3, the gated readout, with its own gradients: half the passes over memory.
+"""Eq. 3, the gated readout, with its own gradients, over the nodes in parts that stay in cache.
 
 Shapes: V nodes of the minibatch, B records, H graph width.
 """

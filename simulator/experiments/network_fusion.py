@@ -65,7 +65,7 @@ def run(
         data: The folder of CodiEsp's English and (not if quick) Spanish cases, of which the 50 most
             frequent codes are taken.
         kept: Where finished rows are.
-        chosen: Corpora and suggesters to leave out the others for.
+        chosen: Which corpora and suggesters are compared.
     """
     trials = Trials(quick, seeds, progress=progress, kept=kept, most=QUICK_SEEDS)
     tried = trials.seeds[:QUICK_TRIED] if quick else trials.seeds
