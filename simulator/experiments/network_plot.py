@@ -49,6 +49,50 @@ class Changes:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """One line per `place`, a colour per value of `by`: a dot per seed and a bar for their mean."""
+
+    rows: Sequence[Mapping[str, Any]]
+    by: str
+    value: str
+    called: str
+    """What the value is called."""
+    place: Callable[[Mapping[str, Any]], str]
+    """The line that a row stands on."""
+
+    def draw(self, path: Path) -> None:
+        """Write a PNG or SVG, by the ending."""
+        from matplotlib.figure import Figure  # slow to import
+
+        names = list(dict.fromkeys(row[self.by] for row in self.rows))
+        places = list(dict.fromkeys(map(self.place, self.rows)))[::-1]
+        lines = len(places) * (len(names) + 1)
+        canvas = Figure(figsize=(9, 1.6 + 0.16 * lines), layout="constrained")
+        axis = canvas.subplots()
+        for index, name in enumerate(names):
+            shift = 0.5 - (index + 1) / (len(names) + 1)
+            for height, place in enumerate(places):
+                values = [
+                    row[self.value]
+                    for row in self.rows
+                    if (row[self.by], self.place(row)) == (name, place)
+                ]
+                if not values:
+                    continue
+                on, color = height + shift, f"C{index}"
+                axis.plot(values, [on] * len(values), "o", color=color, alpha=0.45, ms=5)
+                axis.plot([np.mean(values)], [on], "|", color=color, ms=12, mew=3)
+            axis.plot([], [], "o", color=f"C{index}", label=f"{self.by}: {name}")
+        for between in range(1, len(places)):
+            axis.axhline(between - 0.5, color="grey", lw=0.4)
+        axis.set_yticks(range(len(places)), places)
+        axis.set(xlabel=self.called, ylim=(-0.5, len(places) - 0.5))
+        axis.grid(axis="x", alpha=0.3)
+        canvas.legend(loc="outside upper right", ncols=len(names), frameon=False)
+        canvas.savefig(path, dpi=110)
+
+
+@dataclass(frozen=True)
 class Lines:
     """Micro-F1 by the column `x`, one line per value of `by`; the band is the range over seeds."""
 

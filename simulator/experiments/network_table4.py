@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from textwrap import shorten
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from simulator.experiments.cells import hash_of_all
 from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_data import Pool, feature_cache, targets
 from simulator.experiments.network_places import Place, Trials
+from simulator.experiments.network_plot import Groups
 from simulator.experiments.network_trial import VALIDATION, Setting, paired_goal, train
 from training.evaluate import counts_figures
 from training.thresholds import best_threshold
@@ -72,7 +74,17 @@ def run(
                 for row in place.row(policy, (setting, size), make):
                     about = {name: row[name] for name in ("chapter", "title")}
                     rows.append({"policy": policy, **about, "seed": seed} | row)
-    return Measured(rows, goals(rows), trials.seeds, hash_of_all(trials.hashes))
+    rows.sort(key=lambda row: (POLICIES.index(row["policy"]), _position(row["chapter"])))
+    dots = Groups(
+        rows, by="policy", value="macro_f1", called="macro-F1 on unseen EMRs", place=named
+    )
+    data_hash = hash_of_all(trials.hashes)
+    return Measured(rows, goals(rows), trials.seeds, data_hash, figure=dots.draw)
+
+
+def named(row: Mapping[str, Any]) -> str:
+    """The chapter with the beginning of its title."""
+    return shorten(f"{row['chapter']} {row['title']}", 60, placeholder=" …")
 
 
 def trial(place: Place[Pool], setting: Setting, policy: Policy, size: Size) -> list[dict[str, Any]]:
@@ -137,7 +149,7 @@ def by_chapter(
     chapter_K = np.array([drawn.taxonomy.chapter(code) for code in drawn.codes])
     rows = []
     present = set(chapter_K[truth_NK.any(axis=0)].tolist())
-    for chapter in (EVERYTHING, *sorted(present, key=lambda name: (len(name), name))):
+    for chapter in sorted({EVERYTHING, *present}, key=_position):
         own_K = np.full(len(chapter_K), True) if chapter == EVERYTHING else chapter_K == chapter
         figures = counts_figures(ticked_NK[:, own_K], truth_NK[:, own_K])
         rows.append(
@@ -170,6 +182,11 @@ def _changes(rows: Sequence[dict[str, Any]], score: str, *, whole: bool) -> list
         if policy == "random" and (chapter == EVERYTHING) == whole:
             by_seed.setdefault(seed, []).append(value["coverage", chapter, seed] - random)
     return [float(np.mean(changes)) for changes in by_seed.values()]
+
+
+def _position(chapter: str) -> tuple[bool, int, str]:
+    """All chapters first, then each by its number."""
+    return chapter != EVERYTHING, len(chapter), chapter
 
 
 def _categories(drawn: Pool) -> Rows:

@@ -15,6 +15,7 @@ from simulator.experiments.cells import hash_of_all
 from simulator.experiments.kept import NOTHING, Kept
 from simulator.experiments.network_data import HPH, Site, Ward, feature_cache, targets
 from simulator.experiments.network_places import Place, Trials
+from simulator.experiments.network_plot import Groups
 from simulator.experiments.network_trial import Setting, paired_goal, train
 from training.evaluate import evaluate
 from training.network import Network
@@ -70,7 +71,15 @@ def run(
                     {"trained": name, "judged": at, "seed": seed, **found[at]} for at in places
                 ]
         rows += with_changes(mine)
-    return Measured(rows, goals(rows), trials.seeds, hash_of_all(trials.hashes))
+    dots = Groups(
+        rows,
+        by="trained",
+        value="micro_f1",
+        called="micro-F1 on unseen EMRs",
+        place=lambda row: f"judged at {row['judged']}",
+    )
+    data_hash = hash_of_all(trials.hashes)
+    return Measured(rows, goals(rows), trials.seeds, data_hash, figure=dots.draw)
 
 
 def trial(own: Place[Ward], places: Mapping[str, Place[Ward]]) -> dict[str, dict[str, float]]:

@@ -1,6 +1,6 @@
 import pytest
 
-from simulator.experiments.network_plot import Changes, Lines
+from simulator.experiments.network_plot import Changes, Groups, Lines
 
 
 @pytest.mark.parametrize("ending", ["png", "svg"])
@@ -23,3 +23,21 @@ def test_lines_are_drawn_with_the_range_over_the_seeds(tmp_path):
     Lines(rows, x="noisy", by="clean", label="{} clean EMRs".format).draw(tmp_path / "figure.svg")
     drawn = (tmp_path / "figure.svg").read_text("utf-8")
     assert drawn.count("40 clean EMRs") and drawn.count("160 clean EMRs")
+
+
+def test_groups_are_drawn_where_a_seed_lacks_a_place(tmp_path):
+    rows = [
+        {"policy": policy, "chapter": chapter, "f1": score}
+        for policy, chapter, score in (
+            ("random", "9", 0.4),
+            ("coverage", "9", 0.6),
+            ("random", "10", 0.1),
+        )
+    ]
+    Groups(
+        rows, by="policy", value="f1", called="F1", place=lambda row: f"ch {row['chapter']}"
+    ).draw(tmp_path / "figure.svg")
+    drawn = (tmp_path / "figure.svg").read_text("utf-8")
+    assert all(
+        drawn.count(word) for word in ("policy: random", "policy: coverage", "ch 9", "ch 10")
+    )
