@@ -5,7 +5,7 @@ Skipped annotations, bad items and superseded ones are reported by task and anno
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -246,7 +246,7 @@ def number_of(value: object) -> float | None:
     """A finite number from 0 up, or None."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return float(value) if 0 <= value < math.inf else None
+    return float(value) if 0 <= value <= sys.float_info.max else None
 
 
 def age_of(annotation: Mapping[str, Any]) -> tuple[bool, str, int]:

@@ -23,6 +23,7 @@ from label_config.record import EMR, Coding, Diagnosis, EvidenceSpan
 Record = TypeVar("Record", EMR, Coding)
 ROWS_PER_GROUP = 1_000
 MAX_LINE_BYTES = 64 * 2**20
+LAST_OFFSET = 2**31 - 1
 
 _SPAN = pa.struct(
     [
@@ -61,6 +62,8 @@ SCHEMAS: dict[type, pa.Schema] = {
         ]
     ),
 }
+_FIELDS = {kind: dict.fromkeys(schema.names) for kind, schema in SCHEMAS.items()}
+_FIELDS[EvidenceSpan] = dict.fromkeys(_SPAN.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +136,7 @@ def to_dict(record: EMR | Coding) -> dict[str, Any]:
 
 def emr_from_dict(values: dict[str, Any]) -> EMR:
     """Build an EMR from JSON values; sections may be a mapping or a list of {name, text}."""
-    take = _Taker(values, "an EMR", SCHEMAS[EMR].names)
+    take = _Taker(values, "an EMR", _FIELDS[EMR])
     sections = values.get("sections") or {}
     if isinstance(sections, list):
         pairs = [(str(s.get("name")), s.get("text")) for s in map(_as_dict, sections)]
@@ -142,12 +145,18 @@ def emr_from_dict(values: dict[str, Any]) -> EMR:
         sections = dict(pairs)
     if not isinstance(sections, dict) or any(not isinstance(t, str) for t in sections.values()):
         raise DataError("sections must map names to texts")
+    for name, text in sections.items():
+        _whole(name, "a section's name")
+        _whole(text, "a section's text")
     diagnoses = []
     for item in take.items("diagnoses"):
         entry = {"name": item} if isinstance(item, str) else _as_dict(item)
-        if not isinstance(entry.get("name"), str):
-            raise DataError("a diagnosis needs a name as text")
-        diagnoses.append(Diagnosis(entry["name"], entry.get("code")))
+        name, code = entry.get("name"), entry.get("code")
+        if not isinstance(name, str) or not isinstance(code, str | None):
+            raise DataError("a diagnosis needs a name as text, and its code as text if it has one")
+        _whole(name, "a diagnosis")
+        _whole(code or "", "a diagnosis's code")
+        diagnoses.append(Diagnosis(name, code))
     sex = values.get("sex")
     if sex not in (None, "female", "male"):
         raise DataError('sex must be "female", "male" or absent')
@@ -163,20 +172,17 @@ def emr_from_dict(values: dict[str, Any]) -> EMR:
 
 def coding_from_dict(values: dict[str, Any]) -> Coding:
     """Build a coding from JSON values."""
-    take = _Taker(values, "a coding", SCHEMAS[Coding].names)
+    take = _Taker(values, "a coding", _FIELDS[Coding])
     if values.get("source") not in ("noisy", "clean", "gold"):
         raise DataError('source must be "noisy", "clean" or "gold"')
     if values.get("quality", "clean") not in ("clean", "unsure", "bad"):
         raise DataError('quality must be "clean", "unsure" or "bad"')
-    try:
-        evidence = tuple(EvidenceSpan(**_as_dict(span)) for span in take.items("evidence"))
-    except TypeError:
-        raise DataError("evidence needs code, section, start, end") from None
+    evidence = tuple(map(_span, take.items("evidence")))
     return Coding(
         emr_id=take.text("emr_id"),
         codes=tuple(take.texts("codes")),
         source=values["source"],
-        confidence=tuple(float(c) for c in take.items("confidence")),
+        confidence=tuple(take.numbers("confidence")),
         evidence=evidence,
         coder=take.optional_text("coder"),
         seconds=take.number("seconds"),
@@ -218,17 +224,17 @@ def data_hash(records: Iterable[EMR] | Iterable[Coding]) -> str:
 class _Taker:
     """Takes typed values out of one JSON object, or says which one was wrong."""
 
-    def __init__(self, values: dict[str, Any], what: str, known: list[str]) -> None:
-        unknown = set(values) - set(known)
-        if unknown:
-            raise DataError(f"{what} has no field {sorted(unknown)[0]!r}; it has {known}")
+    def __init__(self, values: dict[str, Any], what: str, known: dict[str, None]) -> None:
+        if not values.keys() <= known.keys():
+            unknown = min(map(str, values.keys() - known.keys()))
+            raise DataError(f"{what} has no field {unknown!r}; it has {list(known)}")
         self.values = values
 
     def text(self, name: str) -> str:
         value = self.values.get(name)
         if not isinstance(value, str):
             raise DataError(f"{name} must be text, got {type(value).__name__}")
-        return value
+        return _whole(value, name)
 
     def optional_text(self, name: str) -> str | None:
         return None if self.values.get(name) is None else self.text(name)
@@ -239,7 +245,7 @@ class _Taker:
             return None
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise DataError(f"{name} must be a number, got {type(value).__name__}")
-        return float(value)
+        return _as_float(value, name)
 
     def items(self, name: str) -> list[Any]:
         value = self.values.get(name)
@@ -253,7 +259,42 @@ class _Taker:
         items = self.items(name)
         if any(not isinstance(item, str) for item in items):
             raise DataError(f"{name} must be a list of texts")
-        return items
+        return [_whole(item, name) for item in items]
+
+    def numbers(self, name: str) -> list[float]:
+        return [_as_float(item, name) for item in self.items(name)]
+
+
+def _span(value: Any) -> EvidenceSpan:
+    take = _Taker(_as_dict(value), "evidence", _FIELDS[EvidenceSpan])
+    start, end, score = take.number("start"), take.number("end"), take.number("score")
+    if start is None or end is None or not (start.is_integer() and end.is_integer()):
+        raise DataError("evidence needs start and end as whole numbers")
+    if end > LAST_OFFSET:
+        raise DataError(f"evidence must end at {LAST_OFFSET} or before")
+    return EvidenceSpan(
+        code=take.text("code"),
+        section=take.text("section"),
+        start=int(start),
+        end=int(end),
+        score=1.0 if score is None else score,
+    )
+
+
+def _whole(text: str, what: str) -> str:
+    """The text, unless a cut has left half a character, which no file can hold."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise DataError(f"{what} holds half a character (a lone surrogate)") from None
+    return text
+
+
+def _as_float(value: Any, name: str) -> float:
+    try:
+        return float(value)
+    except (OverflowError, TypeError):
+        raise DataError(f"{name} must be a number that a float can hold") from None
 
 
 def _finite(value: Any) -> Any:
@@ -338,7 +379,10 @@ def _parquet_rows(path: Path, kind: type) -> Iterator[tuple[str, dict[str, Any] 
     if missing:
         raise DataError(f"{path} needs a column emr_id, got {file.schema_arrow.names}")
     number = 0
-    for group in file.iter_batches(batch_size=ROWS_PER_GROUP):
-        for row in group.to_pylist():
-            number += 1
-            yield f"row {number}", row
+    try:
+        for group in file.iter_batches(batch_size=ROWS_PER_GROUP):
+            for row in group.to_pylist():
+                number += 1
+                yield f"row {number}", row
+    except (pa.ArrowException, OSError):
+        raise DataError(f"{path} is damaged after row {number}") from None

@@ -220,3 +220,8 @@ def test_no_annotation_however_broken_raises_more_than_a_data_error(
     task = build_task(stroke_emr, stroke_suggestions, small_taxonomy, batch="b", order=1)
     report = read_export([{**task, "annotations": [{**rest, "result": result}]}])
     assert len(report.records) + len(report.problems) >= 1
+
+
+@pytest.mark.parametrize("seconds", [10**400, float("inf"), float("nan"), -1, "31", True])
+def test_a_time_that_cannot_be_is_none(task, annotation, seconds):
+    assert read_annotation(task, annotation | {"lead_time": seconds}).seconds is None

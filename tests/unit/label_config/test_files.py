@@ -108,6 +108,50 @@ def test_any_kind_of_broken_line_is_a_problem_and_never_a_crash(line: bytes, tmp
     assert len(report.problems) == 1
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"emr_id": "e2", "sections": {"History": "cut in half \ud83d"}},
+        {"emr_id": "e2", "sections": {"His\ud83dtory": "cough"}},
+        {"emr_id": "e2\ud83d", "diagnoses": ["cough"]},
+        {"emr_id": "e2", "diagnoses": ["cough \ud83d"]},
+        {"emr_id": "e2", "diagnoses": [{"name": "cough", "code": 5}]},
+        {"emr_id": "e2", "diagnoses": ["cough"], "age": 10**309},
+    ],
+)
+@pytest.mark.parametrize("ending", [".jsonl", ".parquet"])
+def test_what_no_file_can_hold_is_a_problem_and_the_rest_is_written(
+    broken: dict, ending: str, tmp_path: Path
+):
+    path = tmp_path / "pool.jsonl"
+    good = [{"emr_id": name, "diagnoses": ["cough"]} for name in ("e1", "e3")]
+    path.write_text("\n".join(map(json.dumps, [good[0], broken, good[1]])), "utf-8")
+    report = read_emrs(path)
+    assert [problem.where for problem in report.problems] == ["line 2"]
+    write_records(tmp_path / f"again{ending}", report.records, EMR)
+    assert [emr.emr_id for emr in read_emrs(tmp_path / f"again{ending}").records] == ["e1", "e3"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [{"start": 1.5}, {"end": 2**31}, {"code": None}, {"score": "0.5"}, {"section": "a\ud83d"}],
+)
+def test_evidence_that_no_file_can_hold_is_refused(changed: dict):
+    span = {"code": "I10", "section": "History", "start": 1, "end": 2} | changed
+    with pytest.raises(DataError):
+        coding_from_dict({"emr_id": "e", "source": "clean", "codes": [], "evidence": [span]})
+
+
+def test_a_damaged_page_of_a_parquet_file_names_the_file(tmp_path: Path):
+    path = tmp_path / "pool.parquet"
+    write_records(path, some_emrs(500), EMR)
+    content = bytearray(path.read_bytes())
+    content[8:600] = b"\xff" * 592
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=r"pool\.parquet is damaged after row 0"):
+        read_emrs(path)
+
+
 def test_a_file_that_is_missing_or_of_another_kind_is_refused_by_name(tmp_path: Path):
     with pytest.raises(DataError, match="no file at"):
         read_emrs(tmp_path / "none.jsonl")
