@@ -21,6 +21,7 @@ from label_config.errors import DataError
 from label_config.record import EMR, Coding, Diagnosis, EvidenceSpan
 
 Record = TypeVar("Record", EMR, Coding)
+Value = TypeVar("Value")
 ROWS_PER_GROUP = 1_000
 MAX_LINE_BYTES = 64 * 2**20
 LAST_OFFSET = 2**31 - 1
@@ -211,6 +212,17 @@ def write_json(path: Path, value: Any) -> None:
     with atomic_path(path) as temporary:
         text = json.dumps(_finite(value), ensure_ascii=False, indent=1, allow_nan=False)
         temporary.write_text(text + "\n", "utf-8")
+
+
+def read_json(path: Path, build: Callable[[Any], Value]) -> Value:
+    """What `build` makes of the JSON in a file that we wrote ourselves.
+
+    Raises DataError, naming the file, where it is damaged or `build` cannot use it.
+    """
+    try:
+        return build(json.loads(path.read_text("utf-8")))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        raise DataError(f"{path} is damaged: restore it from a backup") from None
 
 
 def data_hash(records: Iterable[EMR] | Iterable[Coding]) -> str:

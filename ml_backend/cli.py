@@ -20,7 +20,7 @@ from ml_backend.commands import (
     review,
     server,
 )
-from ml_backend.table import errors
+from ml_backend.table import complain
 
 app = typer.Typer(
     name="clinicoco",
@@ -44,11 +44,11 @@ def main() -> None:
     try:
         app(prog_name="clinicoco")
     except ClinicocoError as error:
-        errors.print(f"[bold red]error:[/] {error}", highlight=False, soft_wrap=True)
+        complain(str(error))
         sys.exit(1)
     except OSError as error:
         where = f" {error.filename}" if error.filename else ""
-        errors.print(f"[bold red]error:[/] {error.strerror or error}{where}", soft_wrap=True)
+        complain(f"{error.strerror or error}{where}")
         sys.exit(1)
 
 

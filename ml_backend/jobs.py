@@ -21,7 +21,7 @@ from huey.registry import Message
 from huey.serializer import Serializer
 
 from label_config.errors import ClinicocoError, DataError, ServerError
-from label_config.files import write_json
+from label_config.files import read_json, write_json
 from ml_backend.locks import locked
 from ml_backend.settings import settings
 from ml_backend.workspace import Workspace
@@ -179,7 +179,7 @@ def _start_again(folder: Path, job: str) -> None:
 
 def job_status(folder: Path) -> list[dict[str, Any]]:
     """Every job of a workspace, newest first."""
-    found = [json.loads(p.read_text("utf-8")) for p in (folder / "jobs").glob("*.json")]
+    found = [read_json(path, dict) for path in (folder / "jobs").glob("*.json")]
     return sorted(found, key=lambda job: str(job["updated"]), reverse=True)
 
 
@@ -193,7 +193,7 @@ def _reporter(folder: Path, job: str) -> Callable[..., dict[str, Any]]:
     path = folder / "jobs" / f"{job}.json"
 
     def report(**changes: Any) -> dict[str, Any]:
-        known: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.exists() else {}
+        known: dict[str, Any] = read_json(path, dict) if path.exists() else {}
         if changes:
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
             known = {"job": job, **known, **changes, "updated": now}

@@ -21,6 +21,7 @@ from urllib.error import URLError
 from urllib.request import urlopen
 
 from label_config.errors import ConfigError, ServerUnreachable
+from label_config.files import read_json
 from ml_backend.processes import free_port, running
 
 DEFAULT_PORT = 8080
@@ -168,8 +169,7 @@ def make_template(folder: Path, *, executable: Path | None = None) -> None:
 def _credentials(path: Path) -> tuple[str, str]:
     """Password and token of the admin, made at the first start, readable by the owner alone."""
     if path.exists():
-        stored = json.loads(path.read_text("utf-8"))
-        return str(stored["password"]), str(stored["token"])
+        return read_json(path, lambda stored: (str(stored["password"]), str(stored["token"])))
     made = {"password": secrets.token_urlsafe(12), "token": secrets.token_hex(20)}
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(made, file)

@@ -7,7 +7,6 @@ training starts from the moved codings.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,7 +17,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from label_config.errors import ConfigError, DataError, UnknownCode
-from label_config.files import write_json, write_records
+from label_config.files import read_json, write_json, write_records
 from label_config.record import Coding
 from label_config.taxonomy import Taxonomy
 from ml_backend.code_table import Kind, Moved, Table, bare, kind_of, move, read_table
@@ -168,7 +167,7 @@ def translated(workspace: Workspace, codings: Iterable[Coding]) -> list[Coding]:
 def still_open(workspace: Workspace) -> list[ToRecode]:
     """What coders have not decided yet, of all migrations."""
     path = workspace.folder / OPEN
-    entries = json.loads(path.read_text("utf-8")) if path.exists() else []
+    entries = read_json(path, list) if path.exists() else []
     settled = {c.emr_id for c in workspace.read_clean() if c.quality == "clean"}
     found = [ToRecode(e["emr_id"], e["code"], tuple(e["candidates"])) for e in entries]
     return [one for one in found if one.emr_id not in settled]
@@ -235,8 +234,7 @@ def _open(moved: Iterable[Moved]) -> Iterator[ToRecode]:
 
 def _tables(workspace: Workspace) -> list[dict[str, Any]]:
     path = workspace.folder / TABLES
-    found: list[dict[str, Any]] = json.loads(path.read_text("utf-8")) if path.exists() else []
-    return found
+    return read_json(path, list) if path.exists() else []
 
 
 def _table(entry: dict[str, Any]) -> dict[str, tuple[str, ...]]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from label_config.files import write_json
+from label_config.files import read_json, write_json
 
 FILE = "push.json"
 
@@ -43,5 +42,4 @@ class PushNote:
         self._path.unlink(missing_ok=True)
 
     def _values(self) -> dict[str, Any]:
-        values: dict[str, Any] = json.loads(self._path.read_text("utf-8"))
-        return values
+        return read_json(self._path, dict)

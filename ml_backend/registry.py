@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from label_config.errors import CheckpointError
-from label_config.files import write_json
+from label_config.files import read_json, write_json
 from ml_backend.locks import locked
 
 
@@ -44,9 +43,11 @@ class Registry:
         """All versions, oldest first; a half-written folder has no entry and is skipped."""
         found = []
         for entry in self.folder.glob("v*.json"):
-            values = json.loads(entry.read_text("utf-8"))
-            if values["version"] == entry.stem:  # else it may name a folder anywhere
-                found.append(ModelVersion(folder=self.folder / entry.stem, **values))
+            model = read_json(
+                entry, lambda values: ModelVersion(folder=self.folder / values["version"], **values)
+            )
+            if model.version == entry.stem:  # else it may name a folder anywhere
+                found.append(model)
         return sorted(found, key=lambda v: _number(v.version))
 
     def next_number(self) -> int:
@@ -102,8 +103,7 @@ class Registry:
     def _history(self) -> list[str]:
         if not self.live_path.exists():
             return []
-        values: dict[str, Any] = json.loads(self.live_path.read_text("utf-8"))
-        return list(values["history"])
+        return read_json(self.live_path, lambda values: list(values["history"]))
 
 
 def _number(version: str) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from label_config.errors import DataError
+from label_config.files import read_json
 from label_config.record import EMR
 from label_config.suggestion import SuggestionSet
 from label_config.task import build_prediction, candidate_codes, read_emr
@@ -110,7 +111,7 @@ def replay(workspace: Workspace, stored: Sequence[Stored], *, progress: Progress
 
 def provenance(version: ModelVersion) -> dict[str, Any]:
     """What a version's predictions come from: threshold, members' weights, hash of the data."""
-    config = json.loads((version.folder / "config.json").read_text("utf-8"))
+    config = read_json(version.folder / "config.json", dict)
     fusion = config["fusion"]
     whole = next((f for f in fusion["fits"] if f["members"] == fusion["members"]), None)
     names = [*fusion["members"], "any"]

@@ -150,8 +150,8 @@ class Serving:
             log.error("%s has no code search: %s", self.workspace.folder.name, error)
         try:
             candidates = self.registry.candidates()
-        except (ValueError, KeyError, TypeError):
-            log.error("%s does not say which model is live", self.workspace.folder.name)
+        except ClinicocoError as error:
+            log.error("%s does not say which model is live: %s", self.workspace.folder.name, error)
             return
         for candidate in candidates:
             self._try_load(candidate)
@@ -161,7 +161,7 @@ class Serving:
     def _follow(self) -> None:
         try:
             live = self.registry.live()
-        except (CheckpointError, ValueError, KeyError, TypeError):
+        except ClinicocoError:
             return  # a damaged registry does not stop the model that serves
         if live is None or live.version in (self._loaded, self._failed):
             return

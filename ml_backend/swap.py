@@ -6,14 +6,12 @@ decision; a swap that was cut short after it is finished by doing it again.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from label_config.errors import DataError
-from label_config.files import atomic_path, write_json
+from label_config.files import atomic_path, read_json, write_json
 
 MARK = "swap.json"
 FILES = "files.json"
@@ -54,13 +52,13 @@ def finish(folder: Path) -> bool:
     """Do what `swap.json` says, again if need be; False where nothing was open."""
     if not (folder / MARK).exists():
         return False
-    wanted: dict[str, Any] = json.loads((folder / MARK).read_text("utf-8"))
+    wanted = read_json(folder / MARK, lambda values: {k: values[k] for k in ("backup", "take")})
     backup = folder / "backups" / wanted["backup"]
     undone = backup.with_name(backup.name + UNDONE)
     if not backup.exists():  # an undo that was cut short after its last step but one
         backup = undone
     source = backup / wanted["take"]
-    for name in json.loads((backup / FILES).read_text("utf-8")):
+    for name in read_json(backup / FILES, list):
         if (source / name).exists():
             with atomic_path(folder / name) as temporary:
                 shutil.copyfile(source / name, temporary)

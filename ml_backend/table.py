@@ -42,8 +42,18 @@ def show(title: str, rows: Sequence[Row], json_file: Path | None = None) -> None
         write_json(json_file, {"title": title, "rows": [dict(row) for row in rows]})
 
 
+def say(text: str) -> None:
+    """Print a sentence as it stands, whatever brackets a path in it has."""
+    console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def complain(text: str) -> None:
+    """Print an error on stderr as it stands."""
+    errors.print(f"[bold red]error:[/] {escape(text)}", highlight=False, soft_wrap=True)
+
+
 def _table(title: str, rows: Sequence[Row]) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
     columns = _names(rows)
     for name in columns:
         numeric = all(isinstance(row.get(name), int | float | None) for row in rows)
@@ -55,7 +65,7 @@ def _table(title: str, rows: Sequence[Row]) -> Table:
 
 def _turned(title: str, rows: Sequence[Row]) -> Table:
     """Every row as a column, named by its first cell."""
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
     first, *others = _names(rows)
     table.add_column(first.replace("_", " "))
     for row in rows:

@@ -17,6 +17,7 @@ from label_config.errors import ConfigError, DataError
 from label_config.files import (
     read_codings,
     read_emrs,
+    read_json,
     write_json,
     write_records,
 )
@@ -116,16 +117,9 @@ class Workspace:
                 "`clinicoco migrate --finish`"
             )
         try:
-            values = json.loads(path.read_text("utf-8"))
-            self.config = ProjectConfig(
-                **{
-                    **values,
-                    "codes": tuple(values["codes"]),
-                    "rules_off": tuple(values.get("rules_off", ())),
-                }
-            )
-        except (ValueError, TypeError, KeyError):
-            raise ConfigError(f"{path} is damaged: restore it or make the workspace anew") from None
+            self.config = read_json(path, _config)
+        except DataError as error:
+            raise ConfigError(str(error)) from None
         self._forget("pool", _stamp(self.pool_path))
         self._forget("taxonomy", (self.config.taxonomy,))
         own = _stamp(self.folder / "rules.yaml")
@@ -230,7 +224,7 @@ class Workspace:
     def read_skipped(self) -> list[str]:
         """EMRs that coders skipped; they are not asked for again."""
         path = self.folder / "skipped.json"
-        return list(json.loads(path.read_text("utf-8"))) if path.exists() else []
+        return read_json(path, list) if path.exists() else []
 
     def write_skipped(self, emr_ids: Sequence[str]) -> None:
         """Replace the list of skipped EMRs."""
@@ -239,7 +233,7 @@ class Workspace:
     def read_mark(self) -> PullMark | None:
         """How far the last pull read; None before the first."""
         path = self.folder / "pulled.json"
-        return PullMark(**json.loads(path.read_text("utf-8"))) if path.exists() else None
+        return read_json(path, lambda values: PullMark(**values)) if path.exists() else None
 
     def write_mark(self, mark: PullMark) -> None:
         """Note how far a pull read, once all that it read is written."""
@@ -249,7 +243,9 @@ class Workspace:
 
     def batches(self) -> list[Batch]:
         """Every batch chosen so far, oldest first."""
-        return [_batch(path) for path in sorted((self.folder / "batches").glob("b*.json"))]
+        return [
+            read_json(path, _batch) for path in sorted((self.folder / "batches").glob("b*.json"))
+        ]
 
     def add_batch(self, emr_ids: Sequence[str], reasons: Sequence[str]) -> Batch:
         """Write the next batch; its number follows the last one's."""
@@ -286,8 +282,12 @@ def _stamp(path: Path) -> tuple[Any, ...]:
     return (path.stat().st_mtime_ns, path.stat().st_size) if path.exists() else ()
 
 
-def _batch(path: Path) -> Batch:
-    values = json.loads(path.read_text("utf-8"))
+def _config(values: dict[str, Any]) -> ProjectConfig:
+    lists = {name: tuple(values.get(name, ())) for name in ("codes", "rules_off")}
+    return ProjectConfig(**(values | lists))
+
+
+def _batch(values: dict[str, Any]) -> Batch:
     return Batch(values["name"], tuple(values["emr_ids"]), tuple(values["reasons"]), values["made"])
 
 

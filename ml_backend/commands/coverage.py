@@ -56,7 +56,7 @@ def coverage(
         table.show(title, shown, json_file)
     elif json_file is not None:
         write_json(json_file, {"title": title, "rows": shown})
-    table.console.print(_summary(rows))
+    table.say(_summary(rows))
 
 
 def forecast(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None:
@@ -75,7 +75,7 @@ def forecast(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None
     table.show(f"to go, {figures.title}", overall)
     table.show("EMRs to go until each open code is met", codes)
     found = figures.coverage
-    table.console.print(
+    table.say(
         f"{found.with_coders} EMRs are with coders; beyond them no rule blind to the answers can "
         f"be expected to need fewer than {found.bound:.0f}, this plan needs {found.planned:.0f}"
     )
@@ -123,9 +123,7 @@ def audit_coverage(
         rows = [dataclasses.asdict(code) for code in agreement.codes]
         alpha = "not defined" if agreement.alpha is None else f"{agreement.alpha:.3f}"
         table.show(f"agreement on {agreement.shared} EMRs coded by two or more", rows)
-        table.console.print(
-            f"Krippendorff's alpha {alpha}, {len(agreement.disputes)} codes are disputed"
-        )
+        table.say(f"Krippendorff's alpha {alpha}, {len(agreement.disputes)} codes are disputed")
     if json_file is not None:
         write_json(json_file, report)
     if found.mismatches:
@@ -154,7 +152,7 @@ def disputes(workspace: WorkspaceArgument, json_file: JsonOption = None) -> None
     ]
     table.show(f"{len(rows)} codes in dispute on {found.shared} shared EMRs", rows, json_file)
     if rows:
-        table.console.print(f'Label Studio lists these EMRs in the tab "{TAB}"')
+        table.say(f'Label Studio lists these EMRs in the tab "{TAB}"')
 
 
 def run(
@@ -188,7 +186,7 @@ def run(
 
 def _say(line: str) -> None:
     now = datetime.now().astimezone()
-    table.console.print(f"{now:%H:%M:%S} {line}", highlight=False, markup=False, soft_wrap=True)
+    table.say(f"{now:%H:%M:%S} {line}")
 
 
 def _summary(rows: list[dict[str, Any]]) -> str:
@@ -256,6 +254,6 @@ def _show_audit(found: Audit) -> None:
         (len(found.chosen_twice), "EMRs stand in two batches"),
     ):
         if count:
-            table.console.print(f"{count} {words}")
+            table.say(f"{count} {words}")
     if not found.mismatches:
-        table.console.print("every count equals the recount")
+        table.say("every count equals the recount")

@@ -48,7 +48,7 @@ def init(
     Workspace.create(workspace, config)
     if taxonomy is not None:
         tree.to_csv(workspace / "taxonomy.csv")
-    table.console.print(f"{workspace}: {len(config.codes)} codes, quota {quota}")
+    table.say(f"{workspace}: {len(config.codes)} codes, quota {quota}")
 
 
 def read_code_list(path: Path, tree: Taxonomy) -> tuple[str, ...]:
@@ -77,7 +77,7 @@ def import_(
         table.show(f"{len(problems)} broken records in {file}", rows, json_file)
     elif json_file is not None:
         table.show(f"no broken records in {file}", [], json_file)
-    table.console.print(f"imported {count} EMRs, {len(problems)} left out")
+    table.say(f"imported {count} EMRs, {len(problems)} left out")
 
 
 def simulate(
@@ -129,7 +129,7 @@ def simulate(
         )  # fmt: skip
         progress("drawing the card", 0, 0)
         card = write_card(out)
-    table.console.print(
+    table.say(
         f"{report.folder}: {report.emrs} EMRs of {report.patients} patients, "
         f"{report.errors} errors in their diagnosis names; {card.name} tells more"
     )
@@ -166,5 +166,5 @@ def simulate_check(
         write_json(json_file, {"rows": [row.as_dict() for row in rows]})
     off = [row.id for row in rows if row.met is False]
     if off:
-        table.errors.print(f"outside their band: {'; '.join(off)}")
+        table.complain(f"outside their band: {'; '.join(off)}")
         raise typer.Exit(1)

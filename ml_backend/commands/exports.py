@@ -67,6 +67,6 @@ def import_export(
         table.show(title + (f", the first {MOST_SHOWN}" if more > 0 else ""), rows[:MOST_SHOWN])
     if json_file is not None:
         write_json(json_file, {"title": f"left out of {file}", "rows": rows})
-    table.console.print(f"{found.codings} coded EMRs of {found.tasks} tasks, {found.new_emrs} new")
+    table.say(f"{found.codings} coded EMRs of {found.tasks} tasks, {found.new_emrs} new")
     if into is not None and found.new_emrs:
-        table.console.print("next: `clinicoco auto-label`, then `clinicoco train`")
+        table.say("next: `clinicoco auto-label`, then `clinicoco train`")

@@ -40,7 +40,7 @@ def cancel(
 
     status = cancel_job(Workspace(workspace).folder, job)
     said = "cancelled" if status["state"] == "cancelled" else "ends at its next step"
-    table.console.print(f"{job}: {said}")
+    table.say(f"{job}: {said}")
 
 
 def _row(status: dict[str, Any]) -> dict[str, Any]:

@@ -58,28 +58,28 @@ def migrate(
         raise typer.BadParameter("needed one of --table, --tab, --undo and --finish")
     if finish:
         said = "is finished" if steps.go_on(workspace) else "was not cut short: nothing to do"
-        table.console.print(f"the migration of {workspace} {said}")
+        table.say(f"the migration of {workspace} {said}")
         return
     if undo:
         backup = steps.go_back(workspace)
-        table.console.print(f"{workspace} is as it was before migration {backup.name}")
+        table.say(f"{workspace} is as it was before migration {backup.name}")
         return
     opened = Workspace(workspace)
     if table_file is None:
         from ml_backend.commands.project import client
 
         count = steps.show_open(opened, client(), project_id(opened))
-        table.console.print(f'{count} EMRs are in the tab "{steps.TAB}"')
+        table.say(f'{count} EMRs are in the tab "{steps.TAB}"')
         return
     tree = None if taxonomy is None else Taxonomy.from_csv(taxonomy)
     planned = steps.plan(opened, table_file, tree)
     _show(planned, json_file)
     if dry_run:
-        table.console.print("nothing was written: this was a dry run")
+        table.say("nothing was written: this was a dry run")
         return
     backup = steps.apply(opened, planned, tree)
-    table.console.print(f"moved; the files before are in {backup / 'old'}")
-    table.console.print(
+    table.say(f"moved; the files before are in {backup / 'old'}")
+    table.say(
         "next: restart the backend, then `clinicoco set-up`, `clinicoco auto-label`, "
         "`clinicoco train`"
     )
@@ -104,7 +104,7 @@ def _show(planned: Plan, json_file: Path | None) -> None:
     table.show(f"{len(moves)} codes change{more}", moves[:MOST_SHOWN])
     more = f", the first {MOST_SHOWN}" if len(rows) > MOST_SHOWN else ""
     table.show(f"{len(rows)} codes for coders to decide{more}", rows[:MOST_SHOWN])
-    table.console.print(f"the set has {len(planned.config.codes)} codes then")
+    table.say(f"the set has {len(planned.config.codes)} codes then")
     if json_file is not None:
         values = {"codes": list(planned.config.codes), "moves": moves, "to_recode": rows}
         write_json(json_file, values)

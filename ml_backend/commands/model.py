@@ -187,7 +187,7 @@ def promote(workspace: WorkspaceArgument, version: Annotated[str, typer.Argument
     from ml_backend.workspace import Workspace
 
     Registry(Workspace(workspace).models_folder).promote(version)
-    table.console.print(f"{version} serves")
+    table.say(f"{version} serves")
 
 
 @models.command()
@@ -197,4 +197,4 @@ def rollback(workspace: WorkspaceArgument) -> None:
     from ml_backend.workspace import Workspace
 
     version = Registry(Workspace(workspace).models_folder).rollback()
-    table.console.print(f"{version.version} serves")
+    table.say(f"{version.version} serves")

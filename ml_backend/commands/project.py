@@ -57,7 +57,7 @@ def set_up(
     if overlap is not None:
         opened.configure(overlap=overlap)
     url = set_up_project(opened, client())
-    table.console.print(f"ready: {url}")
+    table.say(f"ready: {url}")
 
 
 def select(
@@ -91,7 +91,7 @@ def push(workspace: WorkspaceArgument) -> None:
     with progress_bar() as progress:
         for batch in opened.batches():
             sent += steps.push(opened, client(), batch, progress=progress)
-    table.console.print(f"pushed {sent} new tasks of {len(opened.batches())} batches")
+    table.say(f"pushed {sent} new tasks of {len(opened.batches())} batches")
 
 
 def refresh(workspace: WorkspaceArgument) -> None:
@@ -101,7 +101,7 @@ def refresh(workspace: WorkspaceArgument) -> None:
 
     with progress_bar() as progress:
         count = steps.refresh(Workspace(workspace), client(), progress=progress)
-    table.console.print(f"refreshed {count} tasks")
+    table.say(f"refreshed {count} tasks")
 
 
 def pull(
@@ -121,4 +121,4 @@ def pull(
     rows = [{"where": p.where, "reason": p.reason} for p in problems]
     if rows or json_file:
         table.show(f"{len(rows)} annotations left out", rows, json_file)
-    table.console.print(f"{count} clean EMRs")
+    table.say(f"{count} clean EMRs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from label_config.files import read_json
 from label_config.taxonomy import Taxonomy
 from ml_backend.dashboard.coverage import CodeFigures, CoverageFigures, read_coverage
 from ml_backend.dashboard.estimate import Estimate
@@ -206,7 +206,4 @@ def _finite(value: float | None) -> float | None:
 
 
 def _report(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    found: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    return found
+    return read_json(path, dict) if path.exists() else None

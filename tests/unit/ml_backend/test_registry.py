@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from label_config.errors import CheckpointError
+from label_config.errors import CheckpointError, DataError
 from ml_backend.registry import Registry
 
 
@@ -56,3 +56,12 @@ def test_a_folder_without_its_registry_entry_is_no_version(registry: Registry):
 def test_a_model_folder_elsewhere_is_refused(registry: Registry, tmp_path: Path):
     with pytest.raises(CheckpointError, match="must be"):
         registry.add(tmp_path / "v1", "v1", {})
+
+
+@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"version": 3}'])
+@pytest.mark.parametrize("name", ["live.json", "v2-aa.json"])
+def test_a_damaged_file_is_named(registry: Registry, name: str, content: str):
+    registry.promote("v10-aa")
+    (registry.folder / name).write_text(content)
+    with pytest.raises(DataError, match=f"{name} is damaged"):
+        registry.live()

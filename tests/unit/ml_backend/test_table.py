@@ -92,3 +92,12 @@ def test_few_rows_that_are_too_wide_are_printed_as_columns(
     assert json.loads((tmp_path / "out.json").read_text())["rows"] == rows
     table.show("codes", rows * 2)
     assert "figure 7 │ 8" not in capsys.readouterr().out
+
+
+def test_brackets_of_a_path_are_printed_as_they_stand(capsys: pytest.CaptureFixture[str]):
+    table.say("[ward]/a: [/red] 3 EMRs")
+    table.complain("[ward]/b: [/red] is none")
+    table.show("[ward]/c [/red]", [{"code of the longest kind of name": "I10"}])
+    shown = capsys.readouterr()
+    assert "[ward]/a: [/red] 3 EMRs" in shown.out and "[ward]/c [/red]" in shown.out
+    assert shown.err == "error: [ward]/b: [/red] is none\n"
