@@ -6,8 +6,10 @@ Shapes: N texts, T tokens, D the encoder's width.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -77,6 +79,8 @@ class Encoder:
         """
         if not tokenizer.is_fast:
             raise ConfigError(f"encoder {name} needs a fast tokenizer (tokenizer.json), got a slow")
+        if tokenizer.cls_token_id is None:
+            raise ConfigError(f"encoder {name} needs a tokenizer with a [CLS] token, got none")
         self.name = name
         self.checksum = checksum
         self.device = torch.device(device)
@@ -100,6 +104,7 @@ class Encoder:
             self._run = TorchRuns(model.to(self.device, dtype))
         numbers = "bfloat16" if bfloat16 else "float32"
         self._computed = f"{back_end} {numbers} {'by window' if self._run.by_window else ''}"
+        self._config = model.config.to_json_string()
         self.tokenizer = tokenizer
         self.dim = int(model.config.hidden_size)
         self.feature_dim = 2 * self.dim
@@ -107,9 +112,20 @@ class Encoder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of all that its features depend on: weights, back end, precision, windows."""
-        parts = (self.checksum, self._computed, self.window, OVERLAP)
+        """SHA-256 of all that its features depend on.
+
+        Weights, settings, tokenizer, back end, precision, windows.
+        """
+        parts = (self.checksum, self._computed, self.window, OVERLAP, self._read_as)
         return hashlib.sha256(" ".join(map(str, parts)).encode()).hexdigest()
+
+    @cached_property
+    def _read_as(self) -> str:
+        """SHA-256 of the model's settings and the tokenizer's, padding and truncation apart."""
+        tokenizer = json.loads(self.tokenizer.backend_tokenizer.to_str())
+        tokenizer |= {"padding": None, "truncation": None}
+        text = json.dumps([self._config, tokenizer], sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     @classmethod
     def load(
@@ -222,9 +238,8 @@ class Encoder:
 
     def _with_special(self, ids: list[int]) -> list[int]:
         tokenizer = self.tokenizer
-        first = tokenizer.cls_token_id if tokenizer.cls_token_id is not None else ids[0]
-        last = tokenizer.sep_token_id if tokenizer.sep_token_id is not None else first
-        return [first, *ids, last]
+        first, last = tokenizer.cls_token_id, tokenizer.sep_token_id
+        return [first, *ids, first if last is None else last]
 
     def _forward(self, ids: list[list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
         """Encode padded id lists; return float32 states (B, T, D) and the mask (B, T)."""

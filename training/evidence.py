@@ -15,8 +15,8 @@ STRONG = 0.3
 """A word starts a span if it has at least this share of the strongest word's score."""
 WEAK = 0.1
 """A word beside one continues it from this share on."""
-LONGEST = 8
-"""Words in one span."""
+LONGEST = 8.0
+"""Words in one span; one of a single character, as every Chinese one is, counts half."""
 
 
 @dataclass(slots=True)
@@ -60,20 +60,22 @@ def _runs(share_W: NDArray[np.floating], features: RecordFeatures) -> list[_Run]
     """Grow each strong word over its weaker neighbours, as far as both stand close together."""
     runs: list[_Run] = []
     end_of_last = -1
+    size_W = np.where(features.spans_W2[:, 1] - features.spans_W2[:, 0] == 1, 0.5, 1.0)
+    until_W = np.concatenate([[0.0], np.cumsum(size_W)])
     for word in np.flatnonzero(share_W >= STRONG).tolist():
         if word <= end_of_last:
             continue
         first = last = word
         while (
             first - 1 > end_of_last
-            and last - first + 1 < LONGEST
+            and until_W[last + 1] - until_W[first - 1] <= LONGEST
             and share_W[first - 1] >= WEAK
             and _adjacent(features, first - 1)
         ):
             first -= 1
         while (
             last + 1 < len(share_W)
-            and last - first + 1 < LONGEST
+            and until_W[last + 2] - until_W[first] <= LONGEST
             and share_W[last + 1] >= WEAK
             and _adjacent(features, last)
         ):

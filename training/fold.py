@@ -116,4 +116,4 @@ def whole_words(text: str, start: int, end: int) -> tuple[int, int] | None:
 
 
 def _is_word(char: str) -> bool:
-    return char.isalnum() or char == "_"
+    return char.isalnum() or char == "_" or unicodedata.category(char)[0] == "M"

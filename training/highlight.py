@@ -44,4 +44,6 @@ def _join(spans: list[EvidenceSpan]) -> list[EvidenceSpan]:
 
 def _to_words(text: str, span: EvidenceSpan) -> EvidenceSpan | None:
     place = whole_words(text, span.start, span.end)
-    return None if place is None else EvidenceSpan(span.code, span.section, *place, span.score)
+    if place is None or not any(map(str.isalnum, text[slice(*place)])):
+        return None
+    return EvidenceSpan(span.code, span.section, *place, span.score)

@@ -20,6 +20,7 @@ from training.network import Network
 from training.phrase_model import PhraseModel
 from training.similarity import NameMapper
 from training.sparse import Span, SparseModel
+from training.words import has_words
 
 Floats = npt.NDArray[np.float64]
 MEMBERS = ("names", "lexicon", "phrases", "sparse", "network", "knn")
@@ -157,7 +158,10 @@ def _place(emr: EMR, span: Span) -> tuple[str, int, int] | None:
 
 
 def network_scores(network: Network, emrs: Sequence[EMR]) -> dict[str, Floats]:
-    """The network's own probabilities and the votes of the nearest clean EMRs."""
+    """The network's own probabilities and the votes of the nearest clean EMRs.
+
+    NaN for EMRs without words in their free text: it reads nothing else.
+    """
     probs, votes = [], []
     for start in range(0, len(emrs), _EMRS_AT_ONCE):
         part = emrs[start : start + _EMRS_AT_ONCE]
@@ -166,8 +170,9 @@ def network_scores(network: Network, emrs: Sequence[EMR]) -> dict[str, Floats]:
         ids = [emr.emr_id for emr in part]
         knn = network.knn
         votes.append(network.datastore.knn_probs(z_NH, knn.k, knn.tau, emr_ids=ids))
-    shape = (len(emrs), len(network.codes))
-    return {
-        "network": np.concatenate([np.zeros((0, shape[1])), *probs]).astype(np.float64),
-        "knn": np.concatenate([np.zeros((0, shape[1])), *votes]).astype(np.float64),
-    }
+    nothing, silent = np.zeros((0, len(network.codes))), [not has_words(emr) for emr in emrs]
+    said = {}
+    for member, parts in (("network", probs), ("knn", votes)):
+        said[member] = np.concatenate([nothing, *parts]).astype(np.float64)
+        said[member][silent] = np.nan
+    return said

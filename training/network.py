@@ -27,7 +27,7 @@ from training.extractor import Extracted, Extractor, ExtractorConfig
 from training.features import FeatureStore
 from training.graph import GraphBatch, RecordGraph, build_graph, pack
 from training.windows import minibatches_by_length
-from training.words import RecordFeatures
+from training.words import RecordFeatures, has_words
 
 KIND = "network"
 NODES_PER_MINIBATCH = 16_000
@@ -124,8 +124,13 @@ class Network:
         return self.datastore.similar(self.embed([emr])[0], k, emr=emr)
 
     def learn(self, emrs: Sequence[EMR], codings: Sequence[Coding]) -> None:
-        """Let newly coded EMRs vote and be shown at once; the weights stay as they are."""
-        if emrs:
+        """Let newly coded EMRs vote and be shown at once; the weights stay as they are.
+
+        Those without words in their free text all look the same to it and are left out.
+        """
+        pairs = [(e, c) for e, c in zip(emrs, codings, strict=True) if has_words(e)]
+        if pairs:
+            emrs, codings = map(list, zip(*pairs, strict=True))
             self.datastore.add(self.embed(emrs), emrs, codings)
 
     def evidence(self, emr: EMR, code: str, *, at_most: int = 5) -> tuple[EvidenceSpan, ...]:

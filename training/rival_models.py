@@ -191,11 +191,10 @@ class JointLaat(Laat):
         """Both levels; a category counts as much as the surest of its codes."""
         codes_BK, categories_BC = self.both(batch)
         place_BK = self.category_K.expand_as(targets_BK)
-        certain_BC = torch.zeros_like(categories_BC).scatter_reduce(
-            1, place_BK, targets_BK * weights_BK, "amax"
-        )
-        given_BC = certain_BC > 0
-        above = code_loss(categories_BC, given_BC.float(), torch.where(given_BC, certain_BC, 1.0))
+        none_BC = torch.zeros_like(categories_BC)
+        given_BC = none_BC.scatter_reduce(1, place_BK, targets_BK, "amax")
+        certain_BC = none_BC.scatter_reduce(1, place_BK, targets_BK * weights_BK, "amax")
+        above = code_loss(categories_BC, given_BC, torch.where(given_BC > 0, certain_BC, 1.0))
         return code_loss(codes_BK, targets_BK, weights_BK) + above
 
 

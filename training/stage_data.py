@@ -6,7 +6,7 @@ Shapes: N EMRs, K codes, P marked words.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -32,6 +32,11 @@ class Taught:
 
     emrs: Sequence[EMR]
     probs_NK: NDArray[np.float64]
+
+    def without(self, emr_ids: Collection[str]) -> Taught:
+        """What it says of the others."""
+        rows = [row for row, emr in enumerate(self.emrs) if emr.emr_id not in emr_ids]
+        return Taught([self.emrs[row] for row in rows], self.probs_NK[rows])
 
     def hash(self) -> str:
         """Of whom it speaks and what it says, 16 hex digits."""

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from label_config.errors import ConfigError, DataError
@@ -17,6 +18,7 @@ from label_config.files import data_hash
 from label_config.record import EMR, Coding
 from label_config.taxonomy import Taxonomy
 from training.adapt import adapt_encoder
+from training.adapter import own_random
 from training.datastore import Datastore
 from training.encoder import Encoder
 from training.extractor import Extractor
@@ -28,11 +30,13 @@ from training.stage_config import CleanConfig, NoisyConfig, RawConfig, StagesCon
 from training.stage_data import (
     StageData,
     Taught,
+    held_back_rows,
     name_states,
     stage_data,
     with_teacher,
 )
 from training.stage_loop import Progress, train_stages
+from training.words import has_words
 
 __all__ = [
     "CleanConfig",
@@ -78,6 +82,10 @@ def train_network(
     if config.noisy.taught and taught is None:
         raise ConfigError("noisy.taught needs what a teacher says, got none")
     taught = taught if config.noisy.taught else None
+    if taught is not None:  # those that judge an epoch are in no stage
+        rng = np.random.default_rng(config.seed)
+        held_back = held_back_rows(len(emrs_clean), config.held_back, rng)[1]
+        taught = taught.without({emrs_clean[row].emr_id for row in held_back})
     emrs = [*emrs_raw, *emrs_noisy, *emrs_clean]
     emrs += [] if taught is None else _others(taught.emrs, emrs)
     if not emrs:
@@ -112,11 +120,6 @@ def train_network(
         graph_of = {emr.emr_id: graph for emr, graph in zip(emrs, graphs, strict=True)}
         noisy = with_teacher(noisy, emrs_noisy, taught, graph_of, weight=config.noisy.taught)
 
-    torch.manual_seed(config.seed)
-    extractor = Extractor(config.extractor, encoder_dim=encoder.dim, n_codes=len(codes))
-    if config.start_from_names:
-        states_KD = name_states(encoder, taxonomy, codes, hierarchy=config.hierarchy)
-        extractor.start_from_names(torch.from_numpy(states_KD))
     provenance: dict[str, Any] = {
         "settings": dataclasses.asdict(config),
         "data": {
@@ -132,21 +135,29 @@ def train_network(
         "encoder": encoder.fingerprint,
         "processes": workers.count,
     }
-    provenance["history"] = train_stages(
-        extractor.to(encoder.device),
-        raw,
-        noisy,
-        clean,
-        config,
-        progress,
-        keep=RunFolder(run_folder, run),
-    )
+    with own_random(encoder.device):
+        torch.manual_seed(config.seed)
+        extractor = Extractor(config.extractor, encoder_dim=encoder.dim, n_codes=len(codes))
+        if config.start_from_names:
+            states_KD = name_states(encoder, taxonomy, codes, hierarchy=config.hierarchy)
+            extractor.start_from_names(torch.from_numpy(states_KD))
+        provenance["history"] = train_stages(
+            extractor.to(encoder.device),
+            raw,
+            noisy,
+            clean,
+            config,
+            progress,
+            keep=RunFolder(run_folder, run),
+        )
     _, z_NH = run_graphs(extractor, clean.graphs)
+    read = [row for row, emr in enumerate(emrs_clean) if has_words(emr)]
+    cases = [emrs_clean[row] for row in read], [codings_clean[row] for row in read]
     return Network(
         extractor,
         codes=codes,
         encoder=encoder,
-        datastore=Datastore.build(z_NH, emrs_clean, codings_clean, codes),
+        datastore=Datastore.build(z_NH[read], *cases, codes),
         knn=config.knn,
         provenance=provenance,
     )

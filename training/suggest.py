@@ -9,7 +9,7 @@ Shapes: N EMRs, K codes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from threading import RLock
@@ -33,6 +33,7 @@ from training.members import Members
 from training.similarity import NameMapper
 from training.suggester_config import SuggesterConfig
 from training.thresholds import DEFAULT
+from training.words import has_words
 
 KIND = "suggester"
 Floats = npt.NDArray[np.float64]
@@ -255,14 +256,25 @@ class Suggester:
         return found
 
     def _similar(self, emrs: Sequence[EMR]) -> list[tuple[SimilarCase, ...]]:
-        k, network = self.config.similar, self.members.network
-        if network is not None:
-            z, store = network.embed(emrs), network.datastore
-        elif k and len(self._cases):
-            z, store = self._embed(emrs), self._cases
-        else:
-            return [()] * len(emrs)
-        return [tuple(store.similar(z[n], k, emr=emr)) for n, emr in enumerate(emrs)]
+        """As the network sees them; by the encoder's embedding where it has nothing to read."""
+        network = self.members.network
+        read = [emr for emr in emrs if network is not None and has_words(emr)]
+        found = {} if network is None else self._nearest(read, network.embed, network.datastore)
+        others = [emr for emr in emrs if emr.emr_id not in found]
+        found |= self._nearest(others, self._embed, self._cases)
+        return [found[emr.emr_id] for emr in emrs]
+
+    def _nearest(
+        self,
+        emrs: Sequence[EMR],
+        embed: Callable[[Sequence[EMR]], npt.NDArray[np.float32]],
+        store: Datastore,
+    ) -> dict[str, tuple[SimilarCase, ...]]:
+        k = self.config.similar
+        if not emrs or not k or not len(store):
+            return {emr.emr_id: () for emr in emrs}
+        near = zip(emrs, embed(emrs), strict=True)
+        return {emr.emr_id: tuple(store.similar(z_D, k, emr=emr)) for emr, z_D in near}
 
     def _embed(self, emrs: Sequence[EMR]) -> npt.NDArray[np.float32]:
         return embed_records(self._encoder, emrs)

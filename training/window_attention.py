@@ -1,7 +1,7 @@
 """An encoder's attention one window after the other, for processors.
 
-The scores of one window stay in cache and padding is never read; all windows at once have to go
-through memory.
+The scores of one window stay in cache; all windows at once have to go through memory. Padding is
+never read, so that a window's states are the same in any company.
 
 Shapes: B windows, H heads, T tokens, D dimensions of a head.
 """
@@ -12,14 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 
 BY_WINDOW = "clinicoco_by_window"
 ALL_SEE_ALL = ("bert", "camembert", "electra", "roberta", "xlm-roberta")
 """Kinds of models in which every token attends to all of its window, by its content alone."""
-FEWEST_TOKENS = 128
-"""Shorter windows are too many, and each too little work, to go one by one."""
 
 
 def read_by_window(model: Any) -> bool:
@@ -46,12 +43,6 @@ def attend_by_window(
     none. What comes of padding is 0.
     """
     n_windows, n_heads, n_tokens, width = query_BHTD.shape
-    if n_tokens < FEWEST_TOKENS:
-        mask = None if attention_mask is None else attention_mask[:, None, None].bool()
-        attended_BHTD = scaled_dot_product_attention(
-            query_BHTD, key_BHTD, value_BHTD, attn_mask=mask, scale=scaling
-        )
-        return attended_BHTD.transpose(1, 2), None
     lengths = [n_tokens] * n_windows if attention_mask is None else attention_mask.sum(1).tolist()
     attended_BTHD = query_BHTD.new_zeros(n_windows, n_tokens, n_heads, width)
     for window, length in enumerate(lengths):

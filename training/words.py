@@ -1,12 +1,14 @@
 """A record's words as graph nodes: where each word stands, and its mean encoder state.
 
-Shapes: W words in reading order, V nodes (unique words), T tokens, D the encoder's width. Beside
+Shapes: W words in reading order, V nodes (unique words), T tokens, P pairs of a token and a word
+that share characters, D the encoder's width. Beside
 the paper's state in context a node keeps its static embedding: which word it is, unblurred.
 """
 
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,8 +20,11 @@ from label_config.record import EMR
 from training.encoder import Encoder, TokenStates
 
 _HAN = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003134f"
-WORD = re.compile(rf"[{_HAN}]|[^\W_{_HAN}]+(?:(?<=\d)[.,]\d+)*")
-"""A run of letters and digits (a decimal number stays whole); each Han character on its own."""
+_MARKS = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.category(c)[0] == "M")
+_LETTERS = rf"[^\W_{_HAN}]"
+WORD = re.compile(rf"[{_HAN}]|{_LETTERS}+(?:[{_MARKS}]+{_LETTERS}*)*(?:(?<=\d)[.,]\d+)*")
+"""A run of letters, with their marks, and digits (a decimal number stays whole); each Han character
+on its own."""
 
 SECTION_BREAK = "\n"
 
@@ -54,6 +59,11 @@ def read_sections(emr: EMR) -> dict[str, str]:
     return {name: text for name, text in emr.sections.items() if text.strip()}
 
 
+def has_words(emr: EMR) -> bool:
+    """Whether the network finds anything to read."""
+    return any(WORD.search(text) for text in read_sections(emr).values())
+
+
 def record_features(encoder: Encoder, records: Sequence[Mapping[str, str]]) -> list[RecordFeatures]:
     """Run the encoder over whole records (section name -> text) and merge tokens into nodes."""
     flat_texts = [SECTION_BREAK.join(sections.values()) for sections in records]
@@ -70,7 +80,7 @@ def _merge(
     words, starts, sections_W, spans_W2, offset = [], [], [], [], 0
     for index, text in enumerate(sections.values()):
         for match in WORD.finditer(text):
-            words.append(match.group().casefold())
+            words.append(unicodedata.normalize("NFC", match.group()).casefold())
             starts.append(offset + match.start())
             sections_W.append(index)
             spans_W2.append(match.span())
@@ -79,11 +89,10 @@ def _merge(
     nodes_W = np.fromiter((node_of[word] for word in words), np.int32, len(words))
     spans = np.asarray(spans_W2, np.int32).reshape(-1, 2)
     starts_W = np.asarray(starts, np.int64)
-    word_T = _word_of_token(starts_W, starts_W + spans[:, 1] - spans[:, 0], tokens.spans_T2)
-    inside_T = word_T >= 0
-    nodes_T, n_nodes = nodes_W[word_T[inside_T]], max(1, len(node_of))
-    context_VD = _mean_by_node(nodes_T, tokens.states_TD[inside_T], n_nodes)
-    static_VD = _mean_by_node(nodes_T, static_TD[inside_T], n_nodes)
+    token_P, word_P = _shared(tokens.spans_T2, starts_W, starts_W + spans[:, 1] - spans[:, 0])
+    nodes_P, n_nodes = nodes_W[word_P], max(1, len(node_of))
+    context_VD = _mean_by_node(nodes_P, tokens.states_TD[token_P], n_nodes)
+    static_VD = _mean_by_node(nodes_P, static_TD[token_P], n_nodes)
     # the table's vectors are short: give both halves of a node the same length
     length_V1 = np.linalg.norm(context_VD, axis=1, keepdims=True)
     static_VD *= length_V1 / np.maximum(np.linalg.norm(static_VD, axis=1, keepdims=True), 1e-6)
@@ -98,26 +107,28 @@ def _merge(
     )
 
 
-def _word_of_token(
-    starts_W: NDArray[np.int64], ends_W: NDArray[np.int64], spans_T2: NDArray[np.int32]
-) -> NDArray[np.int64]:
-    """The word in which each token's last character stands; -1 for punctuation and space."""
-    if not len(starts_W) or not len(spans_T2):
-        return np.full(len(spans_T2), -1, np.int64)
-    last_T = spans_T2[:, 1].astype(np.int64) - 1
-    word_T = np.searchsorted(starts_W, last_T, side="right") - 1
-    inside = (word_T >= 0) & (last_T < ends_W[word_T])
-    return np.where(inside, word_T, -1)
+def _shared(
+    spans_T2: NDArray[np.int32], starts_W: NDArray[np.int64], ends_W: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The pairs of a token and a word that have characters in common, each of shape (P,).
+
+    A token may hold several words, as of Chinese text, or none: punctuation and space.
+    """
+    first_T = np.searchsorted(ends_W, spans_T2[:, 0], side="right")
+    counts_T = np.maximum(np.searchsorted(starts_W, spans_T2[:, 1], side="left") - first_T, 0)
+    token_P = np.repeat(np.arange(len(spans_T2)), counts_T)
+    of_token_P = np.arange(len(token_P)) - np.repeat(np.cumsum(counts_T) - counts_T, counts_T)
+    return token_P, first_T[token_P] + of_token_P
 
 
 def _mean_by_node(
-    nodes_T: NDArray[np.int32], states_TD: NDArray[np.float32], n_nodes: int
+    nodes_P: NDArray[np.int32], states_PD: NDArray[np.float32], n_nodes: int
 ) -> NDArray[np.float32]:
-    if not len(nodes_T):
-        return np.zeros((n_nodes, states_TD.shape[1]), np.float32)
-    ones_T, tokens_T = np.ones(len(nodes_T), np.float32), np.arange(len(nodes_T))
-    of_node_VT = csr_matrix((ones_T, (nodes_T, tokens_T)), shape=(n_nodes, len(nodes_T)))
-    counts_V = np.bincount(nodes_T, minlength=n_nodes)
-    means_VD: NDArray[np.float32] = of_node_VT @ states_TD
+    if not len(nodes_P):
+        return np.zeros((n_nodes, states_PD.shape[1]), np.float32)
+    ones_P, places_P = np.ones(len(nodes_P), np.float32), np.arange(len(nodes_P))
+    of_node_VP = csr_matrix((ones_P, (nodes_P, places_P)), shape=(n_nodes, len(nodes_P)))
+    counts_V = np.bincount(nodes_P, minlength=n_nodes)
+    means_VD: NDArray[np.float32] = of_node_VP @ states_PD
     means_VD /= np.maximum(counts_V, 1)[:, None]
     return means_VD

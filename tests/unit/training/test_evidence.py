@@ -51,6 +51,23 @@ def test_han_characters_join_to_words(features):
     assert spans_for(features, {"糖": 1.0, "尿": 1.0, "病": 0.5}) == [("糖尿病", 1.0)]
 
 
+def test_a_long_chinese_term_is_one_span(tiny_encoder):
+    term = "急性前壁非透壁性心肌梗死"
+    emr = EMR("emr-2", {"Illness": f"患者{term}入院。"})
+    (features,) = record_features(tiny_encoder, [dict(emr.sections)])
+    scores_V = np.zeros(features.n_nodes)
+    scores_V[features.nodes_W[2 : 2 + len(term)]] = 1.0
+    (span,) = evidence_spans(features, scores_V, emr, code="I21.4", at_most=5)
+    assert emr.sections["Illness"][span.start : span.end] == term
+
+
+def test_a_span_of_words_has_eight_at_most(tiny_encoder):
+    emr = EMR("emr-3", {"Illness": "cough " * 20})
+    (features,) = record_features(tiny_encoder, [dict(emr.sections)])
+    (span,) = evidence_spans(features, np.ones(features.n_nodes), emr, code="J18.9", at_most=1)
+    assert span.end - span.start == len("cough " * 8) - 1
+
+
 def test_the_number_of_spans_is_bounded(features):
     scores = {"cough": 1.0, "fever": 0.9, "again": 0.8}
     assert len(spans_for(features, scores, at_most=2)) == 2

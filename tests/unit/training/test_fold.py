@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.fold import at_word_edge, fold, fold_name
+from training.fold import at_word_edge, fold, fold_name, whole_words
 
 
 @settings(deadline=None, max_examples=100)
@@ -42,6 +42,18 @@ def test_composed_and_decomposed_accents_fold_alike_with_their_own_offsets() -> 
         at = folded.text.index("neumonia")
         start, end = folded.span(at, at + len("neumonia"))
         assert original[start:end] == unicodedata.normalize(form, "neumonía")
+
+
+def test_a_place_grows_over_accents_written_apart() -> None:
+    text = unicodedata.normalize("NFD", "enfermedad crónica, café.")
+    for word in ("crónica", "café"):
+        apart = unicodedata.normalize("NFD", word)
+        start = text.index(apart)
+        assert whole_words(text, start + 1, start + 2) == (start, start + len(apart))
+        assert whole_words(text, start + len(apart) - 2, start + len(apart) - 1) == (
+            start,
+            start + len(apart),
+        )
 
 
 def test_a_run_of_blanks_counts_as_one_and_keeps_its_place() -> None:

@@ -48,6 +48,9 @@ def test_weak_spans_and_those_beyond_the_limit_are_left_out() -> None:
 def test_punctuation_alone_and_places_outside_the_text_are_no_evidence() -> None:
     beyond = EvidenceSpan("J18.9", "Illness", 500, 510)
     assert merge_evidence(RECORD, [span(" ("), beyond]) == ()
+    signs = EMR("e2", {"Illness": "BP --- +++ / • * … —"})
+    alone = [EvidenceSpan("I10", "Illness", i, i + 3) for i in range(3, 18)]
+    assert merge_evidence(signs, alone) == ()
 
 
 @settings(deadline=None, max_examples=100)

@@ -136,6 +136,16 @@ def test_a_category_is_given_by_any_of_its_codes():
     assert model.loss(batch, other, ones) > model.loss(batch, one, ones) + 20
 
 
+def test_a_category_of_doubtful_codes_counts_as_little_as_they_do():
+    model = untrained("JointLAAT")
+    batch, given = word_batch(examples(1).features), torch.tensor([[0.0, 1.0, 0.0, 0.0]])
+    losses = []
+    for weight in (1e-6, 0.0):
+        weights = torch.tensor([[1.0, weight, 1.0, 1.0]])
+        losses.append(model.loss(batch, given, weights).item())
+    assert losses[0] == pytest.approx(losses[1], abs=1e-5)
+
+
 def test_queries_start_at_the_codes_names():
     model = untrained("PLM-CA")
     names = torch.from_numpy(FACTS.names_KD)

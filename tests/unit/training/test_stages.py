@@ -2,13 +2,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from label_config.errors import CheckpointError, ConfigError, DataError, UnknownCode
 from label_config.record import EMR, Coding, Diagnosis
+from training import stages
+from training.encoder import Encoder
 from training.extractor import Extractor, ExtractorConfig
 from training.features import FeatureStore
 from training.network import KnnConfig, build_graphs, mixed
-from training.stage_data import split_held_back, stage_data
+from training.stage_data import Taught, split_held_back, stage_data
 from training.stage_loop import held_back_score, train_stages
 from training.stages import (
     CleanConfig,
@@ -113,10 +116,22 @@ def test_an_adaptive_lambda_follows_nearness_and_doubt():
     assert (mixed(probs, votes, KnnConfig())[:, 1] == np.float32(0.3)).all()
 
 
-def test_a_prediction_does_not_depend_on_its_minibatch(network, ward):
-    together = network.predict(ward[0][:10])
-    alone = np.concatenate([network.predict([emr]) for emr in ward[0][:10]])
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_prediction_does_not_depend_on_its_minibatch(network, ward, encoder_folder, precision):
+    encoder = Encoder.load(str(encoder_folder), precision=precision)
+    illness = ward[0][0].sections["Illness"]
+    emrs = [
+        dataclasses.replace(emr, sections={"Illness": (illness + emr.sections["Illness"]) * times})
+        for times, emr in enumerate(ward[0][:10], start=1)
+    ]
+
+    def predict(emrs):  # each with a network that has read nothing yet
+        store = network.datastore
+        fresh = Network(network.extractor, codes=network.codes, encoder=encoder, datastore=store)
+        return fresh.predict(emrs)
+
+    alone = np.concatenate([predict([emr]) for emr in emrs])
+    np.testing.assert_allclose(predict(emrs), alone, atol=3e-5)
 
 
 def test_embeddings_are_unit_length_and_the_datastore_holds_the_clean_emrs(network, ward):
@@ -288,6 +303,37 @@ def test_held_back_emrs_are_not_trained_on(ward, four_codes, tiny_encoder):
     assert (len(kept.graphs), len(held.graphs)) == (36, 12)
     assert sorted(ids) == sorted(id(graph) for graph in data.graphs)
     assert split_held_back(data, 0.1, np.random.default_rng(0)) == (data, None)
+
+
+def test_a_teacher_does_not_speak_of_those_that_judge_an_epoch(
+    ward, four_codes, tiny_encoder, monkeypatch
+):
+    emrs, _ = ward
+    taught = Taught(emrs, np.full((len(emrs), 4), 0.5))
+    seen = []
+
+    def train_nothing(extractor, raw, noisy, clean, config, progress, *, keep):
+        seen.append((noisy, clean))
+        return []
+
+    monkeypatch.setattr(stages, "train_stages", train_nothing)
+    config = PRESETS["best"]
+    config = dataclasses.replace(config, noisy=dataclasses.replace(config.noisy, taught=1.0))
+    train(ward, four_codes, tiny_encoder, config, taught=taught)
+    ((noisy, clean),) = seen
+    kept, held_back = split_held_back(clean, 0.5, np.random.default_rng(config.seed))
+    in_stage_2 = {id(graph) for graph in noisy.graphs}
+    assert not in_stage_2 & {id(graph) for graph in held_back.graphs}
+    assert {id(graph) for graph in kept.graphs} < in_stage_2
+    assert len(noisy.graphs) == len(emrs) - len(held_back.graphs)
+
+
+def test_training_leaves_the_callers_random_numbers_alone(ward, four_codes, tiny_encoder):
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(ward, four_codes, tiny_encoder, PRESETS["paper"])
+    assert torch.equal(torch.rand(3), expected)
 
 
 def test_progress_names_the_stage_and_the_cache_is_used_again(

@@ -175,6 +175,39 @@ def test_the_network_and_its_nearest_emrs_join_when_asked(
     assert len(before.similar) == 3
 
 
+def test_what_has_no_free_text_is_no_matter_for_the_network(
+    pool: Ward, four_codes: Taxonomy, tiny_encoder: Encoder
+) -> None:
+    emrs, codings = list(pool[0]), list(pool[1])
+    for i, code in enumerate(CODES * 2):
+        emrs.append(EMR(f"names-{i}", {"Course": "..."}, (Diagnosis(four_codes.title(code)),)))
+        codings.append(Coding(f"names-{i}", (code,), "clean"))
+    stages = StagesConfig(
+        extractor=ExtractorConfig(hidden=16), raw=RawConfig(epochs=1), clean=CleanConfig(epochs=2)
+    )
+    model = Suggester.train(
+        emrs,
+        [],
+        codings,
+        codes=CODES,
+        taxonomy=four_codes,
+        encoder=tiny_encoder,
+        config=dataclasses.replace(CONFIG, network=stages),
+    )
+    asked = EMR("asked", {}, (Diagnosis(four_codes.title("I10")),))
+    other = dataclasses.replace(pool[0][0], emr_id="other")
+    said, beside = model.suggest([asked, other])
+    assert said.suggestions[0].code == "I10"
+    assert not any({"network", "knn"} & set(s.members) for s in said.suggestions)
+    assert any("network" in s.members for s in beside.suggestions)
+    network = model.members.network
+    assert network is not None and len(network.datastore) == len(pool[0])
+    model.learn(asked, Coding("asked", ("I10",), "clean"))
+    assert "asked" not in network.datastore and "names-0" not in network.datastore
+    (again,) = model.suggest([dataclasses.replace(asked, emr_id="again")])
+    assert again.similar[0].emr_id == "asked"
+
+
 def test_the_version_names_its_number_and_its_data(cold: Suggester, warm: Suggester) -> None:
     assert cold.version.startswith("v1-") and len(cold.version) == 11
     assert cold.version != warm.version
