@@ -99,6 +99,10 @@ class EMR:
         except KeyError:
             raise DataError(f"EMR {self.emr_id} has no section {section!r}") from None
 
+    def same_text(self, other: EMR) -> bool:
+        """Whether highlights in one stand at the same places in the other."""
+        return dict(self.sections) == dict(other.sections) and self.diagnoses == other.diagnoses
+
     @property
     def long_text(self) -> str:
         """All free text, without the diagnosis names: what the text models read."""

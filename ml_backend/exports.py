@@ -216,8 +216,7 @@ def _match_pool(workspace: Workspace, spool: Spool, found: Imported) -> set[str]
     for emr in workspace.pool:
         if emr.emr_id not in ids:
             continue
-        read = spool[emr.emr_id][0]
-        if dict(read.sections) == dict(emr.sections) and read.diagnoses == emr.diagnoses:
+        if emr.same_text(spool[emr.emr_id][0]):
             same.add(emr.emr_id)
         else:
             where = spool.drop(emr.emr_id)

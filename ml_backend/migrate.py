@@ -7,6 +7,7 @@ training starts from the moved codings.
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,6 +67,8 @@ class Plan:
     moves: tuple[CodeMove, ...]
     """Every code that does not stay as it is."""
     to_recode: tuple[ToRecode, ...]
+    made_from: str
+    """A hash of the files that it replaces."""
     noisy: tuple[Coding, ...]
     pulled: tuple[Coding, ...]
     imported: tuple[Coding, ...]
@@ -77,6 +80,7 @@ def plan(workspace: Workspace, path: Path, taxonomy: Taxonomy | None = None) -> 
     Raises UnknownCode for new codes that the tree lacks, naming them, and DataError where nothing
     would change or no code would be left.
     """
+    made_from = _state(workspace.folder)
     tree = taxonomy or workspace.taxonomy
     noisy = workspace.read_noisy() if (workspace.folder / "noisy.parquet").exists() else []
     pulled, imported = workspace.read_pulled(), workspace.read_imported()
@@ -104,17 +108,23 @@ def plan(workspace: Workspace, path: Path, taxonomy: Taxonomy | None = None) -> 
         table,
         tuple(moves),
         tuple(_open([*moved[1], *moved[2]])),
+        made_from,
         *(tuple(one.coding for one in group) for group in moved),
     )
 
 
 def apply(workspace: Workspace, planned: Plan, taxonomy: Taxonomy | None = None) -> Path:
-    """Put a plan in place, all of it or nothing; return the backup."""
+    """Put a plan in place, all of it or nothing; return the backup.
+
+    Raises ConfigError where the workspace has changed since the plan was made.
+    """
     names = [*KEPT, *GONE]
     with (
         _alone(workspace.folder),
         TemporaryDirectory(prefix=".migrating-", dir=workspace.folder) as made,
     ):
+        if _state(workspace.folder) != planned.made_from:
+            raise ConfigError(f"{workspace.folder} has changed meanwhile: plan the migration again")
         new = Path(made)
         write_json(new / "project.json", asdict(planned.config))
         for name in ("noisy", "pulled", "imported"):
@@ -241,15 +251,24 @@ def _table(entry: dict[str, Any]) -> dict[str, tuple[str, ...]]:
     return {old: tuple(new) for old, new in entry["table"].items()}
 
 
+def _state(folder: Path) -> str:
+    """A hash of the files that a migration replaces."""
+    digest = hashlib.sha256()
+    for name in KEPT:
+        path = folder / name
+        digest.update(path.read_bytes() if path.exists() else b"none")
+    return digest.hexdigest()
+
+
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """No training, import or push of this workspace meanwhile."""
-    names = ("jobs/.running", ".import.lock", ".push.lock", ".select.lock")
+    """No training, import, automatic coding, pull, push or selection meanwhile."""
     with (
-        locked(folder / names[0], wait=False) as no_training,
-        locked(folder / names[1]),
-        locked(folder / names[2]),
-        locked(folder / names[3]),
+        locked(folder / "jobs" / ".running", wait=False) as no_training,
+        locked(folder / ".import.lock"),
+        locked(folder / ".pull.lock"),
+        locked(folder / ".push.lock"),
+        locked(folder / ".select.lock"),
     ):
         if not no_training:
             raise ConfigError("a training is running: let it end, or `clinicoco jobs cancel` it")

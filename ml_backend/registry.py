@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from label_config.errors import CheckpointError
+from label_config.errors import CheckpointError, DataError
 from label_config.files import read_json, write_json
 from ml_backend.locks import locked
+
+MOST_NAMED = 5
+"""Codes in one message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,14 @@ class ModelVersion:
     """Scores on held-back clean EMRs at training time; empty for a cold start."""
     made_from: str = ""
     """A hash of the data and settings: equal ones give the same model."""
+
+    @property
+    def codes(self) -> tuple[str, ...]:
+        """What it suggests. Raises CheckpointError where its folder does not say so."""
+        try:
+            return read_json(self.folder / "config.json", lambda values: tuple(values["codes"]))
+        except (DataError, OSError):
+            raise CheckpointError(f"{self.folder} is missing or damaged") from None
 
 
 class Registry:
@@ -76,20 +88,26 @@ class Registry:
         known = {model.version: model for model in self.versions()}
         return [known[name] for name in reversed(self._history()) if name in known]
 
-    def promote(self, version: str) -> ModelVersion:
-        """Let a version serve from now on."""
+    def promote(self, version: str, codes: Collection[str] | None = None) -> ModelVersion:
+        """Let a version serve from now on.
+
+        Raises CheckpointError for an unknown one, and for one that would suggest what is not among
+        the project's `codes`, if they are given.
+        """
         with locked(self.folder / ".lock"):
             model = self[version]
+            _refuse_foreign(model, codes)
             history = [v for v in self._history() if v != version]
             write_json(self.live_path, {"history": [*history, version]})
         return model
 
-    def rollback(self) -> ModelVersion:
-        """Let the version before the live one serve again."""
+    def rollback(self, codes: Collection[str] | None = None) -> ModelVersion:
+        """Let the version before the live one serve again; raises as `promote` does."""
         with locked(self.folder / ".lock"):
             history = self._history()
             if len(history) < 2:
                 raise CheckpointError("there is no earlier model version to go back to")
+            _refuse_foreign(self[history[-2]], codes)
             write_json(self.live_path, {"history": history[:-1]})
         return self[history[-2]]
 
@@ -104,6 +122,16 @@ class Registry:
         if not self.live_path.exists():
             return []
         return read_json(self.live_path, lambda values: list(values["history"]))
+
+
+def _refuse_foreign(model: ModelVersion, codes: Collection[str] | None) -> None:
+    foreign = [] if codes is None else sorted(set(model.codes) - set(codes))
+    if foreign:
+        more = f" and {len(foreign) - MOST_NAMED} more" if len(foreign) > MOST_NAMED else ""
+        raise CheckpointError(
+            f"{model.version} suggests codes that the project no longer has: "
+            f"{', '.join(foreign[:MOST_NAMED])}{more}; run `clinicoco train`"
+        )
 
 
 def _number(version: str) -> int:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version as release
 from pathlib import Path
 
+from label_config.errors import CheckpointError
 from label_config.files import data_hash
 from label_config.record import Coding
 from ml_backend.locks import locked
@@ -105,11 +106,12 @@ def _train(
 
 
 def _judge(registry: Registry, version: ModelVersion) -> bool:
-    """Let a version serve unless it is worse than the live one; whether it serves now."""
+    """Let a version serve, unless a live one of the same codes is better; whether it serves now."""
     live = registry.live()
     if live is not None and live.version == version.version:
         return True
-    passed = live is None or _not_worse(version.validation, live.validation)
+    rival = live if live is not None and _same_codes(live, version) else None
+    passed = rival is None or _not_worse(version.validation, rival.validation)
     if passed:
         registry.promote(version.version)
     return passed
@@ -167,6 +169,13 @@ def load_model(folder: Path) -> Suggester:
     from ml_backend.settings import settings
 
     return Suggester.load(folder, back_end=settings().encoder_back_end)
+
+
+def _same_codes(one: ModelVersion, other: ModelVersion) -> bool:
+    try:
+        return set(one.codes) == set(other.codes)
+    except CheckpointError:  # what cannot be read cannot serve
+        return False
 
 
 def _not_worse(new: dict[str, float], old: dict[str, float]) -> bool:

@@ -35,30 +35,49 @@ PREDICT_CHUNK = 64
 
 
 def import_pool(workspace: Workspace, path: Path) -> tuple[int, list[Problem]]:
-    """Make `path` (.jsonl or .parquet) the workspace's pool; return how many, and the problems.
+    """Add the EMRs of `path` (.jsonl or .parquet) to the pool; return how many, and the problems.
 
-    Raises DataError when not one record can be used.
+    One that the pool holds is replaced, unless coders have it with another text: their highlights
+    point into that one. Raises DataError when not one record can be used.
     """
     report = read_emrs(path)
     if not report.records:
         first = f"; the first: {report.problems[0]}" if report.problems else ""
         raise DataError(f"{path} holds no usable EMR, {len(report.problems)} broken{first}")
-    write_records(workspace.pool_path, report.records, EMR)
-    return len(report.records), report.problems
+    new = {emr.emr_id: emr for emr in report.records}
+    with locked(workspace.folder / ".import.lock"):
+        held = workspace.read_pool() if workspace.pool_path.exists() else []
+        known = {emr.emr_id: emr for emr in held}
+        for emr_id in sorted(_with_coders(workspace) & set(new) & set(known)):
+            if not new[emr_id].same_text(known[emr_id]):
+                reason = "coders have it with another text, which stays"
+                report.problems.append(Problem(f"EMR {emr_id}", reason))
+                del new[emr_id]
+        write_records(workspace.pool_path, (known | new).values(), EMR)
+    workspace.reload()
+    return len(new), report.problems
+
+
+def _with_coders(workspace: Workspace) -> set[str]:
+    """The EMRs that were chosen for coders or have their codes."""
+    chosen = {emr_id for batch in workspace.batches() for emr_id in batch.emr_ids}
+    return chosen | {coding.emr_id for coding in workspace.read_clean()}
 
 
 def auto_label(workspace: Workspace, *, progress: Progress) -> list[Coding]:
     """Map every diagnosis name of the pool to a code (the paper's automatic noisy labels)."""
-    emrs = workspace.read_pool()
     encoder = load_encoder()
-    progress("reading names", 0, 1)
-    names = sorted({d.name for emr in emrs for d in emr.diagnoses})
-    progress("learning names", 0, 1)
-    mapper = NameMapper.fit(names, workspace.taxonomy, workspace.config.codes, encoder)
-    progress("mapping names", 0, 1)
-    codings = mapper.auto_label(emrs)
-    workspace.write_noisy(codings)
-    mapper.save(workspace.names_folder)
+    with locked(workspace.folder / ".import.lock"):
+        workspace.reload()
+        emrs = workspace.read_pool()
+        progress("reading names", 0, 1)
+        names = sorted({d.name for emr in emrs for d in emr.diagnoses})
+        progress("learning names", 0, 1)
+        mapper = NameMapper.fit(names, workspace.taxonomy, workspace.config.codes, encoder)
+        progress("mapping names", 0, 1)
+        codings = mapper.auto_label(emrs)
+        workspace.write_noisy(codings)
+        mapper.save(workspace.names_folder)
     progress("mapping names", 1, 1)
     return codings
 
@@ -106,14 +125,14 @@ def _push(
     progress: Progress,
 ) -> int:
     found = workspace.pool.get(batch.emr_ids)
-    emrs = [found[i] for i in batch.emr_ids if i in found]
-    suggestions = dict(zip(found, [None] * len(found), strict=True))
-    suggestions |= {s.emr_id: s for s in suggest(model, emrs, progress=progress)}
+    reason_of = zip(batch.emr_ids, batch.reasons, strict=True)
+    chosen = [(found[i], reason) for i, reason in reason_of if i in found]
+    suggestions = suggest(model, [emr for emr, _ in chosen], progress=progress)
     rules, config = workspace.rules, workspace.config
     tasks = [
         build_task(
             emr,
-            suggestions[emr.emr_id],
+            suggestion,
             workspace.taxonomy,
             batch=batch.name,
             order=order,
@@ -121,7 +140,9 @@ def _push(
             rules=rules,
             always=config.codes if config.interface == "choices" else (),
         )
-        for order, (emr, reason) in enumerate(zip(emrs, batch.reasons, strict=True), start=1)
+        for order, ((emr, reason), suggestion) in enumerate(
+            zip(chosen, suggestions, strict=True), start=1
+        )
     ]
     return client.push(project_id(workspace), tasks, note=note)
 
@@ -152,17 +173,19 @@ def pull(
     Idempotent: of an EMR's annotations the starred or else the newest one counts. Returns how many
     EMRs are coded, and what could not be read in the tasks that were looked at.
     """
-    found = client.pull(project_id(workspace), None if anew else workspace.read_mark())
-    codings, skipped = translated(workspace, found.codings), found.skipped
-    if found.read is not None:
-        kept = [c for c in workspace.read_pulled() if c.emr_id not in found.read]
-        codings = [*kept, *codings]
-        skipped = [i for i in workspace.read_skipped() if i not in found.read] + skipped
-    workspace.write_clean(codings)
-    workspace.write_skipped(skipped)
-    workspace.write_mark(found.mark)
-    clean = workspace.read_clean()
-    history.note(workspace, clean)
+    with locked(workspace.folder / ".pull.lock"):
+        workspace.reload()
+        found = client.pull(project_id(workspace), None if anew else workspace.read_mark())
+        codings, skipped = translated(workspace, found.codings), found.skipped
+        if found.read is not None:
+            kept = [c for c in workspace.read_pulled() if c.emr_id not in found.read]
+            codings = [*kept, *codings]
+            skipped = [i for i in workspace.read_skipped() if i not in found.read] + skipped
+        workspace.write_clean(codings)
+        workspace.write_skipped(skipped)
+        workspace.write_mark(found.mark)
+        clean = workspace.read_clean()
+        history.note(workspace, clean)
     return len(clean), found.problems
 
 

@@ -91,20 +91,42 @@ class Workspace:
         self.reload()
 
     @classmethod
-    def create(cls, folder: Path, config: ProjectConfig) -> Workspace:
+    def create(
+        cls, folder: Path, config: ProjectConfig, taxonomy: Taxonomy | None = None
+    ) -> Workspace:
         """Make the folder, or open it if it already holds the same project.
 
-        Raises ConfigError for a folder of another project, or settings that cannot be used here.
+        `taxonomy` is the tree that `config` names a file for. Raises ConfigError for a folder of
+        another project, or settings that cannot be used here.
         """
         if (folder / "project.json").exists():
             workspace = cls(folder)
-            if workspace.config.title != config.title:
-                raise ConfigError(f"{folder} already holds project {workspace.config.title!r}")
+            workspace._refuse_other(config, taxonomy)
             return workspace
         _refuse_without_extra(config)
         folder.mkdir(parents=True, exist_ok=True)
+        if taxonomy is not None:
+            taxonomy.to_csv(folder / config.taxonomy)
         write_json(folder / "project.json", dataclasses.asdict(config))
         return cls(folder)
+
+    def _refuse_other(self, config: ProjectConfig, taxonomy: Taxonomy | None) -> None:
+        known = self.config
+        if known.title != config.title:
+            raise ConfigError(f"{self.folder} already holds project {known.title!r}")
+        if known.quota != config.quota:
+            raise ConfigError(
+                f"{self.folder} already holds this project with quota {known.quota}, got "
+                f"{config.quota}: change it in project.json"
+            )
+        same_tree = known.taxonomy == config.taxonomy and (
+            taxonomy is None or list(taxonomy) == list(self.taxonomy)
+        )
+        if not same_tree or known.codes != config.codes:
+            raise ConfigError(
+                f"{self.folder} already holds this project with another code set: "
+                "move it by `clinicoco migrate`"
+            )
 
     def reload(self) -> None:
         """Read the settings again: another process may have changed them."""
@@ -133,6 +155,7 @@ class Workspace:
 
     def configure(self, **changes: Any) -> None:
         """Change settings and write them. Raises ConfigError for those that cannot be used."""
+        self.reload()
         config = dataclasses.replace(self.config, **changes)
         if changes.get("fine_tune"):
             _refuse_without_extra(config)

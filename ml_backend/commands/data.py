@@ -35,7 +35,7 @@ def init(
         typer.Option(help="CSV of another code set (code, title, parent, synonyms)."),
     ] = None,
 ) -> None:
-    """Make a workspace: the folder that holds one project."""
+    """Make a workspace: the folder that holds one project. Nothing changes where it is there."""
     from ml_backend.workspace import ProjectConfig, Workspace
 
     tree = Taxonomy.icd10cm() if taxonomy is None else Taxonomy.from_csv(taxonomy)
@@ -45,9 +45,7 @@ def init(
         quota=quota,
         taxonomy="icd10cm" if taxonomy is None else "taxonomy.csv",
     )
-    Workspace.create(workspace, config)
-    if taxonomy is not None:
-        tree.to_csv(workspace / "taxonomy.csv")
+    Workspace.create(workspace, config, None if taxonomy is None else tree)
     table.say(f"{workspace}: {len(config.codes)} codes, quota {quota}")
 
 
@@ -65,7 +63,10 @@ def import_(
     file: Annotated[Path, typer.Argument(help="EMRs as .jsonl or .parquet.")],
     json_file: JsonOption = None,
 ) -> None:
-    """Take EMRs into the pool; broken records are named, the rest goes in."""
+    """Add EMRs to the pool; broken records are named, the rest goes in.
+
+    A new text under a known emr_id takes the place of the old one, unless coders have that one.
+    """
     from ml_backend.steps import import_pool
     from ml_backend.workspace import Workspace
 

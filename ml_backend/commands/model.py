@@ -182,11 +182,12 @@ def compare(
 
 @models.command()
 def promote(workspace: WorkspaceArgument, version: Annotated[str, typer.Argument()]) -> None:
-    """Let a version serve from now on."""
+    """Let a version serve from now on; one with codes that the project no longer has is refused."""
     from ml_backend.registry import Registry
     from ml_backend.workspace import Workspace
 
-    Registry(Workspace(workspace).models_folder).promote(version)
+    opened = Workspace(workspace)
+    Registry(opened.models_folder).promote(version, opened.config.codes)
     table.say(f"{version} serves")
 
 
@@ -196,5 +197,6 @@ def rollback(workspace: WorkspaceArgument) -> None:
     from ml_backend.registry import Registry
     from ml_backend.workspace import Workspace
 
-    version = Registry(Workspace(workspace).models_folder).rollback()
+    opened = Workspace(workspace)
+    version = Registry(opened.models_folder).rollback(opened.config.codes)
     table.say(f"{version.version} serves")

@@ -59,6 +59,53 @@ def test_init_takes_codes_in_any_spelling(ward: Path):
     assert Workspace(ward).config.codes == ("I10", "E11.9", "J18.9")
 
 
+def test_init_again_changes_nothing_and_says_what_is_another(run: Run, ward: Path, tmp_path: Path):
+    codes, before = tmp_path / "codes.txt", (ward / "project.json").read_bytes()
+    again = ("init", ward, "--codes", codes, "--title", "Ward 7")
+    assert run(*again)[0] == 0
+    code, said = run(*again, "--quota", "9")
+    assert code == 1 and "with quota 5, got 9: change it in project.json" in said
+    codes.write_text("I10\n")
+    code, said = run(*again)
+    assert code == 1 and "with another code set: move it by `clinicoco migrate`" in said
+    assert (ward / "project.json").read_bytes() == before
+
+
+def test_init_again_keeps_the_project_s_own_code_tree(run: Run, tmp_path: Path):
+    codes, tree = tmp_path / "own.txt", tmp_path / "tree.csv"
+    codes.write_text("A1\n")
+    tree.write_text("code,title,parent,synonyms\nA,Fevers,,\nA1,Fever,A,heat;pyrexia\n")
+    again = ("init", tmp_path / "own", "--codes", codes, "--taxonomy", tree)
+    assert run(*again)[0] == 0 and run(*again)[0] == 0
+    kept = (tmp_path / "own" / "taxonomy.csv").read_bytes()
+    tree.write_text("code,title\nA1,Another fever\n")
+    code, said = run(*again)
+    assert code == 1 and "another code set" in said
+    assert (tmp_path / "own" / "taxonomy.csv").read_bytes() == kept
+
+
+def test_a_second_import_adds_to_the_pool_but_leaves_coders_their_text(
+    run: Run, ward: Path, tmp_path: Path
+):
+    def take(name: str, **texts: str) -> str:
+        lines = [json.dumps(to_dict(EMR(i, {"Plan": text}))) for i, text in texts.items()]
+        (tmp_path / name).write_text("\n".join(lines))
+        code, said = run("import", ward, tmp_path / name)
+        assert code == 0
+        return said
+
+    take("monday.jsonl", e1="rest", e2="walk", e3="eat")
+    opened = Workspace(ward)
+    opened.add_batch(["e1"], ["1st of 5 for I10"])
+    said = take("tuesday.jsonl", e1="rest", e2="run", e4="sleep")
+    assert "imported 3 EMRs, 0 left out" in said
+    said = take("wednesday.jsonl", e1="stand", e4="sleep")
+    assert "imported 1 EMRs, 1 left out" in said and "EMR e1" in said and "another text" in said
+    assert {emr.emr_id: emr.sections["Plan"] for emr in opened.read_pool()} == {
+        "e1": "rest", "e2": "run", "e3": "eat", "e4": "sleep"
+    }  # fmt: skip
+
+
 def test_997_of_1000_records_are_imported_and_3_are_named_with_line_and_reason(
     run: Run, ward: Path, tmp_path: Path
 ):

@@ -284,3 +284,26 @@ def test_annotations_of_before_a_migration_arrive_in_the_new_codes(
     steps.pull(ward, server)
     assert ward.read_clean()[0].codes == ("J18", "I10")
     assert ward.config.codes == ("I10", "J18")
+
+
+def test_a_loop_that_was_started_before_a_migration_follows_it(
+    ward: Workspace, server: SmallServer, start: Callable[..., Loop], tmp_path: Path
+):
+    loop = start()
+    loop.turn()
+    server.code(5)
+    loop.turn()
+    (tmp_path / "t.csv").write_text("old,new\nE11,J18\n")
+    migrate.apply(ward, migrate.plan(ward, tmp_path / "t.csv"))
+    steps.pull(loop.workspace, server)
+    assert loop.workspace.config.codes == ("I10", "J18")
+    assert {code for coding in ward.read_clean() for code in coding.codes} == {"I10", "J18"}
+
+
+def test_an_emr_that_left_the_pool_is_passed_over_and_the_others_keep_their_reasons(
+    ward: Workspace, server: SmallServer
+):
+    batch = ward.add_batch(["e1", "gone", "e2"], ["for E11", "for J18", "for I10"])
+    steps.push(ward, server, batch, progress=print)
+    told = {i: task["data"]["reason"] for i, task in server.tasks.items()}
+    assert told == {"e1": "for E11", "e2": "for I10"}

@@ -231,3 +231,14 @@ def test_a_moved_coding_holds_each_code_once_and_only_what_is_certain(
     assert set(moved.coding.codes) == certain
     assert set(moved.open) == {c for c in codes if kinds[c] in ("split", "unknown")}
     assert (moved.coding.quality == "unsure") == bool(moved.open)
+
+
+def test_a_plan_of_what_has_changed_since_is_refused_and_nothing_is_lost(
+    ward: Workspace, table: Path, new_tree: Taxonomy
+):
+    planned = migrate.plan(ward, table, new_tree)
+    ward.write_clean([*ward.read_pulled(), Coding("e4", ("486",), "clean")])
+    before = contents(ward.folder)
+    with pytest.raises(ConfigError, match="has changed meanwhile: plan the migration again"):
+        migrate.apply(ward, planned, new_tree)
+    assert contents(ward.folder) == before

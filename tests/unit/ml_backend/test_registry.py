@@ -3,6 +3,7 @@ from pathlib import Path
 import pytest
 
 from label_config.errors import CheckpointError, DataError
+from label_config.files import write_json
 from ml_backend.registry import Registry
 
 
@@ -65,3 +66,19 @@ def test_a_damaged_file_is_named(registry: Registry, name: str, content: str):
     (registry.folder / name).write_text(content)
     with pytest.raises(DataError, match=f"{name} is damaged"):
         registry.live()
+
+
+def test_a_version_with_codes_that_the_project_no_longer_has_does_not_serve(registry: Registry):
+    for version, codes in (("v1-aa", ["I10", "X1"]), ("v2-aa", ["I10"]), ("v10-aa", ["I10"])):
+        write_json(registry.folder / version / "config.json", {"codes": codes})
+    registry.promote("v1-aa", ["I10", "X1"])
+    registry.promote("v2-aa", ["I10", "J18"])  # a project may have grown
+    with pytest.raises(CheckpointError, match=r"v1-aa suggests codes .* no longer has: X1; run"):
+        registry.promote("v1-aa", ["I10", "J18"])
+    with pytest.raises(CheckpointError, match="no longer has: X1"):
+        registry.rollback(["I10", "J18"])
+    live = registry.live()
+    assert live is not None and live.version == "v2-aa"
+    (registry.folder / "v10-aa" / "config.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="v10-aa is missing or damaged"):
+        registry.promote("v10-aa", ["I10"])

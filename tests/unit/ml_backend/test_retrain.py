@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from label_config.files import write_records
+from label_config.files import write_json, write_records
 from label_config.record import EMR, Coding
 from ml_backend import retrain
 from ml_backend.retrain import suggester_config, train_model
@@ -22,12 +22,12 @@ class Killed(Exception):
 class Model:
     """As much of a suggester as is kept and judged."""
 
-    def __init__(self) -> None:
-        self.validation = {"micro_f1": 0.5}
+    def __init__(self, score: float = 0.5, codes: tuple[str, ...] = ("I10",)) -> None:
+        self.validation, self.codes = {"micro_f1": score}, codes
 
     def save(self, folder: Path, *, version: str) -> None:
         folder.mkdir(parents=True)
-        (folder / "version").write_text(version)
+        write_json(folder / "config.json", {"codes": self.codes})
 
 
 @pytest.fixture
@@ -106,3 +106,9 @@ def test_the_workspace_says_whether_the_network_fine_tunes_the_encoder(workspace
 def test_a_cold_start_has_no_network_whatever_the_workspace_says(workspace):
     workspace.configure(fine_tune=True)
     assert suggester_config(workspace, has_clean=False).network is None
+
+
+def test_scores_over_other_codes_do_not_keep_a_version_from_serving(workspace, run, monkeypatch):
+    made = [Model(0.9), Model(0.6), Model(0.6, ("I10", "J18.9"))]
+    monkeypatch.setattr(retrain, "_train", lambda *about: made.pop(0))
+    assert [run(seed=seed).promoted for seed in range(3)] == [True, False, True]

@@ -105,6 +105,22 @@ def test_batches_are_numbered_in_the_order_they_were_chosen(workspace: Workspace
     assert json.loads((workspace.folder / "batches" / "b0002.json").read_text())["made"]
 
 
+def test_a_pool_that_is_replaced_is_read_anew(tmp_path: Path):
+    path = tmp_path / "pool.parquet"
+    write_records(path, [EMR(f"e{i}", {"Plan": "rest"}) for i in range(3)], EMR)
+    pool = PoolIndex(path)
+    write_records(path, [EMR("e2", {"Plan": "walk"})], EMR)
+    assert "e0" not in pool and len(pool) == 1
+    assert {i: emr.sections["Plan"] for i, emr in pool.get(["e0", "e2"]).items()} == {"e2": "walk"}
+
+
+def test_a_stale_process_that_changes_one_setting_keeps_the_others(workspace: Workspace):
+    stale = Workspace(workspace.folder)
+    workspace.configure(codes=("I10",))
+    stale.configure(project_id=3)
+    assert stale.config.codes == Workspace(workspace.folder).config.codes == ("I10",)
+
+
 def test_the_pool_index_finds_any_emr_across_row_groups(tmp_path: Path):
     emrs = [EMR(f"e{i}", {"Plan": f"rest {i}"}) for i in range(2_300)]
     write_records(tmp_path / "pool.parquet", emrs, EMR)
