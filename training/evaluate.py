@@ -1,7 +1,7 @@
 """Every figure by which suggestions are judged: pure functions of probabilities and true codes.
 
-Shapes: N EMRs, K codes; `probs_NK` 0 to 1, `targets_NK` true where the EMR has the code. A figure
-that cannot be formed (no positive to find) is NaN, never a silent 0.
+Shapes: N EMRs, K codes; `probs_NK` 0 to 1, `targets_NK` true where the EMR has the code. A mean
+over EMRs or codes of which there are none is NaN; micro figures are 0 then, as scikit-learn's are.
 """
 
 from __future__ import annotations
