@@ -17,8 +17,9 @@ from ml_backend.locks import locked
 from ml_backend.registry import ModelVersion, Registry
 from ml_backend.workspace import Workspace
 from training.adapt import AdaptConfig
+from training.checkpoint import MANIFEST
 from training.encoder import Encoder
-from training.encoder_files import DEFAULT_ENCODER
+from training.encoder_files import DEFAULT_ENCODER, checksum_of
 from training.similarity import NameMapper
 from training.stages import StagesConfig
 from training.suggest import Suggester
@@ -126,9 +127,16 @@ def _made_from(
 ) -> str:
     """A hash of all that a training reads: equal ones give equal models."""
     codings = data_hash([*noisy, *clean])
+    models = [checksum_of(_encoder_name()), _names_hash(workspace.names_folder)]
     settings = [workspace.config.codes, workspace.config.taxonomy, asdict(config)]
-    text = json.dumps([pool, codings, settings, release("clinicoco")], default=str)
+    text = json.dumps([pool, codings, models, settings, release("clinicoco")], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _names_hash(folder: Path) -> str:
+    """A SHA-256 of the name mapper's manifest, which holds its files'; empty without one."""
+    manifest = folder / MANIFEST
+    return hashlib.sha256(manifest.read_bytes()).hexdigest() if manifest.exists() else ""
 
 
 def _kept(jobs: Path, made_from: str) -> Path:
@@ -160,8 +168,13 @@ def load_encoder() -> Encoder:
     """The encoder that the environment names, or the default."""
     from ml_backend.settings import settings
 
-    chosen = settings()
-    return Encoder.load(chosen.encoder or DEFAULT_ENCODER, back_end=chosen.encoder_back_end)
+    return Encoder.load(_encoder_name(), back_end=settings().encoder_back_end)
+
+
+def _encoder_name() -> str:
+    from ml_backend.settings import settings
+
+    return settings().encoder or DEFAULT_ENCODER
 
 
 def load_model(folder: Path) -> Suggester:

@@ -27,6 +27,10 @@ _CELLS_AT_ONCE = 4_000_000
 class NameEncoder(Protocol):
     """What names need of an encoder: rows of length 1, shape (N, D)."""
 
+    @property
+    def checksum(self) -> str:
+        """Names its weights; asked where a mapper is kept."""
+
     def embed(self, texts: Sequence[str], /) -> Floats:
         """Return float32 of shape (N, D)."""
 

@@ -32,15 +32,7 @@ def read_model(name_or_folder: str) -> tuple[Any, Any, str]:
     Raises ConfigError and CheckpointError as `Encoder.load` does.
     """
     folder = find_encoder(name_or_folder)
-    weights = folder / WEIGHTS
-    if not weights.is_file():
-        raise CheckpointError(f"encoder folder {folder} needs {WEIGHTS}, which is missing")
-    checksum = _sha256(weights, weights.stat().st_size, weights.stat().st_mtime_ns)
-    if checksum != KNOWN_WEIGHTS.get(name_or_folder, checksum):
-        raise CheckpointError(
-            f"{weights} is not {name_or_folder}: its SHA-256 should be "
-            f"{KNOWN_WEIGHTS[name_or_folder][:12]}..., got {checksum[:12]}..."
-        )
+    checksum = _checksum(folder, name_or_folder)
     try:
         disable_progress_bar()  # type: ignore[no-untyped-call]
         model = AutoModel.from_pretrained(
@@ -54,6 +46,14 @@ def read_model(name_or_folder: str) -> tuple[Any, Any, str]:
     except Exception as error:  # transformers raises many kinds for a damaged folder
         raise CheckpointError(f"cannot load the encoder in {folder}: {error}") from error
     return model, tokenizer, checksum
+
+
+def checksum_of(name_or_folder: str) -> str:
+    """The SHA-256 of an encoder's weights, which are not loaded.
+
+    Raises ConfigError and CheckpointError as `Encoder.load` does.
+    """
+    return _checksum(find_encoder(name_or_folder), name_or_folder)
 
 
 def find_encoder(name_or_folder: str) -> Path:
@@ -89,6 +89,19 @@ def find_encoder(name_or_folder: str) -> Path:
         except Exception as error:  # every kind of network trouble
             tried.append(f"the hub ({type(error).__name__})")
     raise ConfigError(f"no encoder {name_or_folder!r}; tried {'; '.join(tried)}")
+
+
+def _checksum(folder: Path, name: str) -> str:
+    weights = folder / WEIGHTS
+    if not weights.is_file():
+        raise CheckpointError(f"encoder folder {folder} needs {WEIGHTS}, which is missing")
+    checksum = _sha256(weights, weights.stat().st_size, weights.stat().st_mtime_ns)
+    if checksum != KNOWN_WEIGHTS.get(name, checksum):
+        raise CheckpointError(
+            f"{weights} is not {name}: its SHA-256 should be "
+            f"{KNOWN_WEIGHTS[name][:12]}..., got {checksum[:12]}..."
+        )
+    return checksum
 
 
 @lru_cache(maxsize=32)

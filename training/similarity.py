@@ -206,8 +206,9 @@ class NameMapper:
     # -- keeping ------------------------------------------------------------------------------
 
     def save(self, folder: Path) -> None:
-        """Write config.json and the layer as safetensors; the encoder stays where it is."""
+        """Write config.json and the layer as safetensors; of the encoder its checksum."""
         settings = {
+            "encoder": self.candidates.encoder.checksum,
             "codes": list(self.codes),
             **self.candidates.settings(),
             "ranker": self.ranker.to_dict(),
@@ -224,10 +225,17 @@ class NameMapper:
 
     @classmethod
     def load(cls, folder: Path, encoder: NameEncoder) -> NameMapper:
-        """Read what `save` wrote. Raises CheckpointError for a missing, damaged or foreign
-        folder.
+        """Read what `save` wrote; a folder of an older version, which names no encoder, as well.
+
+        Raises CheckpointError for a missing, damaged or foreign folder, or another encoder.
         """
         settings = open_checkpoint(folder, kind=KIND)
+        wanted = settings.get("encoder", encoder.checksum)
+        if wanted != encoder.checksum:
+            raise CheckpointError(
+                f"{folder} was made with another encoder ({str(wanted)[:12]}..., now "
+                f"{encoder.checksum[:12]}...): run `clinicoco auto-label` again"
+            )
         arrays = {n: t.numpy() for n, t in load_tensors(folder / "layer.safetensors").items()}
         try:
             values = dict(settings["config"])

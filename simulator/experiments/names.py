@@ -56,6 +56,11 @@ class RememberingEncoder:
         """That of the encoder itself."""
         return self._encoder.fingerprint
 
+    @property
+    def checksum(self) -> str:
+        """That of the encoder itself."""
+        return self._encoder.checksum
+
     def embed(self, texts: Sequence[str], /) -> npt.NDArray[np.float32]:
         """Return float32 of shape (N, D)."""
         new = [text for text in dict.fromkeys(texts) if text not in self._rows]

@@ -1,4 +1,4 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from label_config.files import write_json, write_records
 from label_config.record import EMR, Coding
 from ml_backend import retrain
 from ml_backend.retrain import suggester_config, train_model
+from ml_backend.settings import settings
 from ml_backend.workspace import ProjectConfig, Workspace
 from training.adapt import AdaptConfig
 from training.stages import StagesConfig
@@ -28,6 +29,18 @@ class Model:
     def save(self, folder: Path, *, version: str) -> None:
         folder.mkdir(parents=True)
         write_json(folder / "config.json", {"codes": self.codes})
+
+
+@pytest.fixture(autouse=True)
+def weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """The weights of the encoder that the environment names."""
+    file = tmp_path / "encoder" / "model.safetensors"
+    file.parent.mkdir()
+    file.write_bytes(b"weights")
+    monkeypatch.setenv("CLINICOCO_ENCODER", str(file.parent))
+    settings.cache_clear()
+    yield file
+    settings.cache_clear()
 
 
 @pytest.fixture
@@ -57,8 +70,9 @@ def trainings(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 
 @pytest.fixture
 def run(workspace: Workspace) -> Callable[..., retrain.Trained]:
-    def run(**settings: Any) -> retrain.Trained:
-        return train_model(workspace, config=SuggesterConfig(**settings), progress=print)
+    def run(*, again: bool = True, **settings: Any) -> retrain.Trained:
+        config = SuggesterConfig(**settings)
+        return train_model(workspace, config=config, progress=print, again=again)
 
     return run
 
@@ -88,8 +102,22 @@ def test_a_version_that_is_there_already_leaves_no_state_either(run, trainings, 
         run()
     run()
     (trainings[1] / "whole").mkdir(parents=True)
-    train_model(workspace, config=SuggesterConfig(), progress=print, again=False)
+    run(again=False)
     assert len(trainings) == 2 and not trainings[1].exists()
+
+
+@pytest.mark.parametrize("other", ["encoder", "names"])
+def test_another_encoder_or_name_mapper_is_trained_with(run, trainings, workspace, weights, other):
+    with pytest.raises(Killed):
+        run()
+    first = run().version
+    assert run(again=False) == retrain.Trained(first, promoted=True, new=False)
+    if other == "encoder":
+        weights.write_bytes(b"other weights")
+    else:
+        write_json(workspace.names_folder / "manifest.json", {"files": {"config.json": "f" * 64}})
+    assert run(again=False).new
+    assert len(trainings) == 3
 
 
 @pytest.mark.parametrize("network", ["quick", "best", "paper"])

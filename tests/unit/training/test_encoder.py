@@ -10,7 +10,7 @@ from transformers import AutoModel, AutoTokenizer
 from label_config.errors import CheckpointError, ConfigError
 from training import encoder_files
 from training.encoder import Encoder
-from training.encoder_files import DEFAULT_ENCODER, find_encoder
+from training.encoder_files import DEFAULT_ENCODER, checksum_of, find_encoder
 from training.words import WORD, record_features
 
 needs_offline_package = pytest.mark.skipif(
@@ -143,8 +143,13 @@ def test_damaged_weights_are_refused_by_name(encoder_folder, tmp_path):
 
 def test_weights_that_are_not_the_named_encoder_are_refused(encoder_folder, monkeypatch):
     monkeypatch.setattr(encoder_files, "find_encoder", lambda _: Path(encoder_folder))
-    with pytest.raises(CheckpointError, match="SHA-256"):
-        Encoder.load(DEFAULT_ENCODER)
+    for read in (Encoder.load, checksum_of):
+        with pytest.raises(CheckpointError, match="SHA-256"):
+            read(DEFAULT_ENCODER)
+
+
+def test_the_weights_checksum_is_told_without_loading_them(encoder_folder, tiny_encoder):
+    assert checksum_of(str(encoder_folder)) == tiny_encoder.checksum
 
 
 @needs_offline_package

@@ -1,3 +1,4 @@
+import copy
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from label_config.errors import CheckpointError, ConfigError
 from label_config.record import EMR, Diagnosis
 from label_config.taxonomy import CodeEntry, Taxonomy
+from training.checkpoint import load_tensors, open_checkpoint, save_checkpoint, save_tensors
 from training.encoder import Encoder
 from training.similarity import NameMapper, SimilarityConfig
 
@@ -126,6 +128,35 @@ def test_a_saved_mapper_says_the_same(
     names = ["pneumonia", "blood pressure", "appendix", "cataract"]
     assert loaded.map(names) == mapper.map(names)
     assert loaded.config == mapper.config
+
+
+def test_a_mapper_of_another_encoder_is_refused(
+    taxonomy: Taxonomy, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    NameMapper.fit([], taxonomy, CODES, tiny_encoder).save(tmp_path / "names")
+    other = copy.copy(tiny_encoder)
+    other.checksum = "f" * 64
+    said = f"names was made with another encoder .{tiny_encoder.checksum[:12]}.*auto-label` again"
+    with pytest.raises(CheckpointError, match=said):
+        NameMapper.load(tmp_path / "names", other)
+
+
+def test_a_mapper_kept_before_it_named_its_encoder_is_still_read(
+    taxonomy: Taxonomy, tiny_encoder: Encoder, tmp_path: Path
+) -> None:
+    mapper = NameMapper.fit([], taxonomy, CODES, tiny_encoder)
+    mapper.save(tmp_path / "new")
+    settings = open_checkpoint(tmp_path / "new", kind="names")
+    del settings["encoder"]
+    tensors = load_tensors(tmp_path / "new" / "layer.safetensors")
+    save_checkpoint(
+        tmp_path / "old",
+        kind="names",
+        config=settings,
+        write=lambda to: save_tensors(to / "layer.safetensors", tensors),
+    )
+    loaded = NameMapper.load(tmp_path / "old", tiny_encoder)
+    assert loaded.map(["lung infection"]) == mapper.map(["lung infection"])
 
 
 def test_a_short_form_is_read_as_the_pool_writes_it_out(taxonomy: Taxonomy) -> None:
