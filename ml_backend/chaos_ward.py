@@ -168,6 +168,7 @@ class Ward:
             "CLINICOCO_LABEL_STUDIO_TOKEN": label_studio.token,
             "CLINICOCO_BACKEND_PORT": str(port),
             "CLINICOCO_BACKEND_URL": f"http://127.0.0.1:{port}",
+            "CLINICOCO_BROWSER_URL": "",
             "CLINICOCO_BACKEND_PASSWORD": secrets.token_urlsafe(16),
             "CLINICOCO_QUEUE_FILE": str((self._folder / "jobs.db").resolve()),
         }

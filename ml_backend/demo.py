@@ -198,6 +198,7 @@ def _environment(config: DemoConfig, label_studio: LocalLabelStudio) -> None:
         CLINICOCO_LABEL_STUDIO_TOKEN=label_studio.token,
         CLINICOCO_BACKEND_PORT=str(port),
         CLINICOCO_BACKEND_URL=f"http://127.0.0.1:{port}",
+        CLINICOCO_BROWSER_URL="",
         CLINICOCO_BACKEND_PASSWORD=secrets.token_urlsafe(24),
         CLINICOCO_QUEUE_FILE=str((config.folder / "jobs.db").resolve()),
         HF_HUB_OFFLINE="1",

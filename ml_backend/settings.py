@@ -25,6 +25,7 @@ def _http_address(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_http_address)]
+MaybeAddress = Annotated[str, AfterValidator(lambda value: value and _http_address(value))]
 
 
 class Settings(BaseSettings):
@@ -39,7 +40,9 @@ class Settings(BaseSettings):
     backend_host: str = "127.0.0.1"
     backend_port: Annotated[int, Field(ge=0, le=65535)] = 9090
     backend_url: Address = "http://127.0.0.1:9090"
-    """Where Label Studio and the coders' browsers reach the backend."""
+    """Where Label Studio reaches the backend."""
+    browser_url: MaybeAddress = ""
+    """Where the coders' browsers reach it; empty means `backend_url`."""
     backend_user: str = "label-studio"
     backend_password: SecretStr = SecretStr("")
     """Basic auth on every route but /health."""

@@ -261,7 +261,7 @@ def tree_address(workspace: Workspace) -> str:
     from ml_backend.settings import settings
 
     chosen, code_set = settings(), workspace.code_set
-    address = f"{chosen.backend_url}/taxonomy.json?set={code_set}"
+    address = f"{chosen.browser_url or chosen.backend_url}/taxonomy.json?set={code_set}"
     credentials = Credentials(
         password=chosen.backend_password.get_secret_value(),
         token=chosen.backend_token.get_secret_value(),

@@ -45,8 +45,8 @@ def set_up(
     """Create the project in Label Studio, or repair it, and connect the running backend.
 
     Addresses and credentials come from the environment: CLINICOCO_LABEL_STUDIO_URL,
-    CLINICOCO_LABEL_STUDIO_TOKEN, CLINICOCO_BACKEND_URL, CLINICOCO_BACKEND_USER,
-    CLINICOCO_BACKEND_PASSWORD.
+    CLINICOCO_LABEL_STUDIO_TOKEN, CLINICOCO_BACKEND_URL, CLINICOCO_BROWSER_URL,
+    CLINICOCO_BACKEND_USER, CLINICOCO_BACKEND_PASSWORD.
     """
     from ml_backend.steps import set_up_project
     from ml_backend.workspace import Workspace

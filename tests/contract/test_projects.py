@@ -84,6 +84,16 @@ def test_the_address_that_set_up_writes_opens_one_code_tree_and_nothing_else(
     assert client.get("/versions" + seven.removeprefix("/taxonomy.json")).status_code == 401
 
 
+def test_browsers_may_reach_the_backend_elsewhere(two: Backend, monkeypatch: pytest.MonkeyPatch):
+    inside, outside = "http://backend.internal:9090", "http://127.0.0.1:9090"
+    for chosen, address in (
+        (Settings(backend_url=inside), inside),
+        (Settings(backend_url=inside, browser_url=f"{outside}/"), outside),
+    ):
+        monkeypatch.setattr(environment, "settings", lambda chosen=chosen: chosen)
+        assert steps.tree_address(two.servings[0].workspace).startswith(f"{address}/taxonomy.json?")
+
+
 def test_a_key_tells_nothing_about_another_secret():
     keys = {Credentials("u", p).key_of(s) for p in ("a", "b") for s in ("x", "y")}
     assert len(keys) == 4

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 import typer
@@ -65,6 +66,8 @@ def test_the_compose_file_runs_the_commands_that_the_demo_runs():
     environment = services["backend"]["environment"]
     known = {f"CLINICOCO_{name.upper()}" for name in Settings.model_fields}
     assert set(environment) <= known
+    browsers = urlsplit(environment["CLINICOCO_BROWSER_URL"].partition(":-")[2].rstrip("}"))
+    assert f"{browsers.hostname}:{browsers.port}:9090" in services["backend"]["ports"]
     local = (ROOT / "ml_backend" / "local_server.py").read_text("utf-8")
     for name in ("ML_BLOCK_LOCAL_IP", "SSRF_PROTECTION_ENABLED", "COLLECT_ANALYTICS"):
         assert services["label-studio"]["environment"][name] == "0"
