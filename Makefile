@@ -52,7 +52,7 @@ browser:
 	@echo "installing CliniCoCo into .venv (a few minutes, once)"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet torch==2.13.0
-	$(BIN)/pip install --quiet --constraint docker/constraints.txt --editable '.[offline,lora,openvino,dev]'
+	$(BIN)/pip install --quiet --constraint docker/constraints.txt --editable '.[offline,lora,openvino,redis,dev]'
 	@touch $@
 
 # Label Studio pins packages of its own: it gets an environment of its own

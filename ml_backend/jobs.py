@@ -12,6 +12,7 @@ import json
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from huey.api import Task
 from huey.registry import Message
 from huey.serializer import Serializer
 
-from label_config.errors import ClinicocoError, DataError, ServerError
+from label_config.errors import ClinicocoError, ConfigError, DataError, ServerError
 from label_config.files import read_json, write_json
 from ml_backend.locks import locked
 from ml_backend.settings import settings
@@ -51,8 +52,11 @@ class JsonSerializer(Serializer):  # type: ignore[misc]
 
 
 def _make_queue() -> Huey:
+    """Made when this module is imported. Raises ConfigError for Redis without its extra."""
     options: dict[str, Any] = {"serializer": JsonSerializer(), "results": False}
     if settings().redis_url:
+        if find_spec("redis") is None:
+            raise ConfigError("CLINICOCO_REDIS_URL needs the extra: pip install 'clinicoco[redis]'")
         return RedisHuey("clinicoco", url=settings().redis_url, **options)
     path = settings().queue_file
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,5 @@
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -147,6 +148,20 @@ def test_an_expected_error_is_one_clear_line_and_exit_code_1(
     assert code == 1
     assert line in said
     assert len([row for row in said.strip().splitlines() if not row.startswith("…")]) == 1
+
+
+@pytest.mark.parametrize("command", ["worker", "serve WARD"])
+def test_redis_without_its_extra_is_one_clear_line(ward: Path, command: str):
+    code = "import sys; sys.modules['redis'] = None; from ml_backend.cli import main; main()"
+    ended = subprocess.run(
+        [sys.executable, "-c", code, *command.replace("WARD", str(ward)).split()],
+        env={**os.environ, "CLINICOCO_REDIS_URL": "redis://127.0.0.1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 1
+    [line] = ended.stderr.splitlines()
+    assert line == "error: CLINICOCO_REDIS_URL needs the extra: pip install 'clinicoco[redis]'"
 
 
 @pytest.mark.parametrize(
