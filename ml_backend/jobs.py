@@ -71,7 +71,7 @@ def train(folder: str, task: Task | None = None) -> str:
     """Train a new version for one workspace and let it serve if it passes its check."""
     job = task.id if task else "direct"
     try:
-        return _train(Path(folder), job)
+        return _train(Path(folder), job) if _is_there(Path(folder), job) else ""
     finally:  # not reached by a worker that is killed
         queue.delete(NOTE + job)
 
@@ -98,8 +98,9 @@ def _train(folder: Path, job: str) -> str:
     except ClinicocoError as error:
         report(state="failed", error=str(error))
         raise
-    except Exception as error:  # a bug: its message may quote a record, and the queue logs it
-        report(state="failed", error=type(error).__name__)
+    except Exception as error:  # its message may quote a record, and the queue logs it
+        reason = error.strerror if isinstance(error, OSError) else None
+        report(state="failed", error=reason or type(error).__name__)
         raise RuntimeError(f"training failed with {type(error).__name__}") from None
     version = trained.version.version
     report(state="done", version=version, promoted=trained.promoted, new=trained.new)
@@ -152,17 +153,38 @@ def _mark(folder: Path, job: str) -> Path:
 
 @queue.on_startup()  # type: ignore[untyped-decorator]
 def resume() -> None:
-    """Queue again what was begun or noted and is neither done nor waiting."""
+    """Queue again what was begun or noted and is neither done nor waiting.
+
+    Jobs of a workspace that was removed are forgotten. One whose files cannot be used now is logged
+    and stays noted; the others go on.
+    """
     waiting = {str(task.id) for task in queue.pending()}
     for key in list(queue.all_results()):
         name = key.decode() if isinstance(key, bytes) else str(key)
         job = name.removeprefix(NOTE)
         if not name.startswith(NOTE) or job in waiting:
             continue
-        folder = Path(queue.get(name, peek=True))
-        with locked(folder / "jobs" / ".running", wait=False) as is_free:
-            if is_free:
-                _start_again(folder, job)
+        try:
+            _resume(Path(queue.get(name, peek=True)), job)
+        except (OSError, DataError) as error:
+            log.error("job %s was not queued again: %s", job, type(error).__name__)
+
+
+def _resume(folder: Path, job: str) -> None:
+    if not _is_there(folder, job):
+        queue.delete(NOTE + job)
+        return
+    with locked(folder / "jobs" / ".running", wait=False) as is_free:
+        if is_free:
+            _start_again(folder, job)
+
+
+def _is_there(folder: Path, job: str) -> bool:
+    """Whether the workspace still stands: a lock or a status would make its folder anew."""
+    found = (folder / "project.json").is_file()
+    if not found:
+        log.warning("job %s is dropped: %s is no workspace any more", job, folder.name)
+    return found
 
 
 def _start_again(folder: Path, job: str) -> None:

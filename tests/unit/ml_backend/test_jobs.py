@@ -1,12 +1,16 @@
+import errno
 import importlib
 import json
 import pickle
+import shutil
 import sqlite3
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -36,6 +40,11 @@ def folder(tmp_path: Path) -> Path:
     return Workspace.create(tmp_path / "ward", ProjectConfig("Ward 7", ("I10",))).folder
 
 
+@pytest.fixture
+def other(tmp_path: Path) -> Path:
+    return Workspace.create(tmp_path / "other", ProjectConfig("Ward 8", ("I10",))).folder
+
+
 def run_next(jobs: ModuleType) -> None:
     jobs.queue.execute(jobs.queue.dequeue())
 
@@ -47,10 +56,7 @@ def test_a_training_that_waits_already_is_not_queued_again(jobs: ModuleType, fol
     assert [job["state"] for job in jobs.job_status(folder)] == ["queued"]
 
 
-def test_trainings_of_two_projects_wait_side_by_side(
-    jobs: ModuleType, folder: Path, tmp_path: Path
-):
-    other = Workspace.create(tmp_path / "other", ProjectConfig("Ward 8", ("I10",))).folder
+def test_trainings_of_two_projects_wait_side_by_side(jobs: ModuleType, folder: Path, other: Path):
     assert jobs.enqueue_training(folder) != jobs.enqueue_training(other)
     assert len(jobs.queue.pending()) == 2
 
@@ -84,6 +90,26 @@ def test_a_bug_s_message_reaches_neither_status_nor_log(
     assert MARKER not in json.dumps(job) + caplog.text
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", MARKER), "No space left on device"),
+        (OSError(MARKER), "OSError"),
+    ],
+)
+def test_a_full_disk_is_named_and_nothing_else_of_the_message(
+    jobs: ModuleType, folder: Path, monkeypatch: pytest.MonkeyPatch, error: OSError, said: str
+):
+    def broken(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("ml_backend.steps.train_model", broken)
+    jobs.enqueue_training(folder)
+    run_next(jobs)
+    (job,) = jobs.job_status(folder)
+    assert (job["state"], job["error"]) == ("failed", said)
+
+
 def test_a_training_that_its_worker_did_not_end_is_queued_again_at_the_next_start(
     jobs: ModuleType, folder: Path
 ):
@@ -115,6 +141,80 @@ def test_a_training_that_another_worker_runs_is_left_to_it(jobs: ModuleType, fol
     with locked(folder / "jobs" / ".running"):
         jobs.resume()
     assert jobs.queue.pending() == []
+
+
+@pytest.fixture
+def cut_short(jobs: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Queues trainings and lets a worker that is killed take them; the notes keep that order."""
+
+    def cut_short(*folders: Path) -> list[str]:
+        queued = [jobs.enqueue_training(folder) for folder in folders]
+        while jobs.queue.dequeue():
+            pass
+        notes = [f"{jobs.NOTE}{job}" for job in queued]
+        monkeypatch.setattr(jobs.queue, "all_results", lambda: notes)
+        return queued
+
+    return cut_short
+
+
+def test_a_removed_workspace_is_not_made_anew_and_the_next_training_is_begun_again(
+    jobs: ModuleType,
+    cut_short: Callable[..., list[str]],
+    folder: Path,
+    other: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    first, second = cut_short(folder, other)
+    shutil.rmtree(folder)
+    jobs.resume()
+    assert [task.id for task in jobs.queue.pending()] == [second]
+    assert not folder.exists()
+    assert jobs.queue.get(jobs.NOTE + first, peek=True) is None
+    assert f"job {first} is dropped: ward is" in caplog.text
+    assert str(folder) not in caplog.text
+
+
+def test_a_training_that_waits_does_not_make_a_removed_workspace_anew(
+    jobs: ModuleType, folder: Path
+):
+    jobs.enqueue_training(folder)
+    shutil.rmtree(folder)
+    run_next(jobs)
+    assert not folder.exists()
+    assert jobs.queue.all_results() == {}
+
+
+def test_a_workspace_that_cannot_be_reached_does_not_hold_up_the_others(
+    jobs: ModuleType,
+    cut_short: Callable[..., list[str]],
+    folder: Path,
+    other: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    def unreachable(path: Path, **rest: Any) -> AbstractContextManager[bool]:
+        if path.is_relative_to(folder):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return locked(path, **rest)
+
+    first, second = cut_short(folder, other)
+    with monkeypatch.context() as now:
+        now.setattr(jobs, "locked", unreachable)
+        jobs.resume()
+    assert [task.id for task in jobs.queue.pending()] == [second]
+    assert f"job {first} was not queued again: PermissionError" in caplog.text
+    jobs.resume()
+    assert [task.id for task in jobs.queue.pending()] == [second, first], "it stayed noted"
+
+
+def test_a_damaged_status_does_not_hold_up_the_other_trainings(
+    jobs: ModuleType, cut_short: Callable[..., list[str]], folder: Path, other: Path
+):
+    first, second = cut_short(folder, other)
+    (folder / "jobs" / f"{first}.json").write_text('{"state": ')
+    jobs.resume()
+    assert [task.id for task in jobs.queue.pending()] == [second]
 
 
 def test_many_requests_at_once_queue_one_training(jobs: ModuleType, folder: Path):
