@@ -2,7 +2,8 @@
 
 The model whose suggestions are checked is the lexicon of highlights, fitted on two thirds of the
 cases. CodiEsp lists codes in no order, so the rules about the first code are left out; it gives age
-and sex only in the text, where English cases mostly begin with them.
+and sex only in the text, where English cases mostly begin with them. Rules that ask for a further
+code where the record supports one say nothing: all that the model supports is among its codes.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +54,9 @@ class Count:
     """Cases in which it fired."""
     firings: int = 0
     right: int = 0
-    """Firings that name a code which is wrong, or ask for one which is missing."""
+    """Firings that name a code which is wrong."""
     chance: float = 0.0
-    """Firings that would do so if they named as many codes of the case at random."""
+    """Firings that would do so if they named as many different codes of the case at random."""
 
 
 @dataclass
@@ -69,18 +71,16 @@ class Seen:
     ) -> None:
         """Count what the rules say of the codes that are there, against the right ones."""
         self.cases += 1
-        wrong = np.mean([code not in gold for code in there]) if there else 0.0
+        right = sum(code in gold for code in there)
         for rule in {name for w in warnings for name in (w.rule, ALL)}:
             self.by_rule.setdefault(rule, Count()).cases += 1
         for warning in warnings:
-            named = [code for code in warning.codes if code in there]
-            missing = [code for code in warning.codes if code not in there]
-            right = any(c not in gold for c in named) or any(c in gold for c in missing)
+            named = len(warning.codes)
             for rule in (warning.rule, ALL):
                 count = self.by_rule[rule]
                 count.firings += 1
-                count.right += right
-                count.chance += float(1 - (1 - wrong) ** len(named))
+                count.right += any(code not in gold for code in warning.codes)
+                count.chance += 1 - comb(right, named) / comb(len(there), named)
 
 
 def run(
@@ -150,13 +150,12 @@ class _Cases:
         test, fit = np.split(order, [round(TEST_SHARE * len(order))])
         coders, model = Seen(), Seen()
         for n in range(len(self.emrs)):
-            coders.add(self._warnings(book, asked, n, self.gold[n], {}), self.gold[n], self.gold[n])
+            coders.add(self._warnings(book, asked, n, self.gold[n]), self.gold[n], self.gold[n])
         lexicon, codes = self._lexicon(fit.tolist())
         scores_NK = lexicon.scores([self.emrs[n] for n in test])
         for n, scores_K in zip(test, scores_NK, strict=True):
-            said = {codes[k]: float(scores_K[k]) for k in np.flatnonzero(scores_K >= TICKED)}
-            warnings = self._warnings(book, asked, n, tuple(said), said)
-            model.add(warnings, tuple(said), self.gold[n])
+            said = tuple(codes[k] for k in np.flatnonzero(scores_K >= TICKED))
+            model.add(self._warnings(book, asked, n, said), said, self.gold[n])
         rules = sorted({*coders.by_rule, *model.by_rule})
         return [_row(language, seed, rule, coders, model) for rule in rules]
 
@@ -181,15 +180,10 @@ class _Cases:
         return Lexicon.fit(emrs, codings, self.taxonomy, codes), codes
 
     def _warnings(
-        self,
-        book: RuleBook,
-        asked: Sequence[str],
-        n: int,
-        codes: tuple[str, ...],
-        supported: dict[str, float],
+        self, book: RuleBook, asked: Sequence[str], n: int, codes: tuple[str, ...]
     ) -> list[RuleWarning]:
         emr = self.emrs[n]
-        return book.check(Coded(codes, emr.sex, emr.age, supported), only=asked)
+        return book.check(Coded(codes, emr.sex, emr.age), only=asked)
 
 
 def _with_patient(emr: EMR) -> EMR:

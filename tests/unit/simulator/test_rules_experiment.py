@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from label_config.errors import ConfigError
+from label_config.rules import RuleWarning
 from simulator.experiments import rules
 
 CASES = [
@@ -43,6 +44,16 @@ def test_each_rule_is_counted_on_coders_and_on_suggestions_and_none_blocks(folde
     assert cough["firings"] > 0
     assert 0 <= cough["points_at_error"] <= 1
     assert measured.goals[0]["value"] == 0 and measured.goals[0]["met"]
+
+
+def test_chance_draws_different_codes_of_the_case() -> None:
+    seen = rules.Seen()
+    pair = RuleWarning("excludes1", ("J18.9", "R05.9"), "", "")
+    seen.add([pair], ("J18.9", "R05.9"), {"J18.9"})
+    assert (seen.by_rule["excludes1"].right, seen.by_rule["excludes1"].chance) == (1, 1.0)
+    seen.add([pair], ("J18.9", "R05.9", "J45.909", "R50.9"), {"J18.9", "R05.9", "J45.909"})
+    assert seen.by_rule["excludes1"].right == 1
+    assert seen.by_rule[rules.ALL].chance == pytest.approx(1 + 1 / 2)
 
 
 def test_the_same_seed_measures_the_same(folder: Path) -> None:
