@@ -115,7 +115,7 @@ def _cell(
 ) -> tuple[str, list[dict[str, Any]]]:
     """The hash of one seed's task of a kind, and all rows on it."""
     task = TASKS[kind](files, taxonomy, seed)
-    about = {"names": kind, "codes": len(task.codes), "seed": seed}
+    about = {"names": kind, "seed": seed, "codes": len(task.codes)}
     measured = judge(task, taxonomy, encoder, seed, lean=quick or kind == SPANISH)
     if kind == NCBI:
         index = {c: files["index"][c] for c in task.codes if c in files["index"]}

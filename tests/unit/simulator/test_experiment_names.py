@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from label_config.errors import ConfigError, DataError
+from ml_backend.table import over_repeats
 from simulator.experiments import names as experiment
 from simulator.experiments import names_tasks
 from training.similarity import NameMatch
@@ -95,6 +96,22 @@ def test_an_encoder_that_remembers_encodes_each_text_once() -> None:
     assert encoder.embed(["bb", "ccc"]).tolist() == [[2, 1], [3, 1]]
     assert inner.seen == ["a", "bb", "ccc"]
     assert encoder.embed([]).shape == (0, 2)
+
+
+def test_splits_of_one_task_are_one_row_of_the_report_however_many_codes_they_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def task(files: Any, taxonomy: Any, seed: int) -> names_tasks.Task:
+        return names_tasks.Task("t", ["a"], [{"A"}], ["A", "B"][:seed])
+
+    def judge(*args: Any, **options: Any) -> Any:
+        return [{"method": experiment.SHIPPED, "acc1": 0.5}]
+
+    monkeypatch.setitem(experiment.TASKS, experiment.SPANISH, task)
+    monkeypatch.setattr(experiment, "judge", judge)
+    cell = partial(experiment._cell, experiment.SPANISH, {}, None, None, quick=False)
+    [row] = over_repeats([row for seed in (1, 2) for row in cell(seed)[1]])
+    assert row["codes"] == "1.5 (1-2)"
 
 
 def test_it_goes_on_after_it_was_stopped(monkeypatch: pytest.MonkeyPatch, begun_again: Any) -> None:
