@@ -88,7 +88,7 @@ def over_repeats(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """One row per setting: the median over its seeds or repeats, and the range of what differs.
 
     A setting is what stands before "seed" or "repeat" in a row, and every text after it. Rows
-    without either stay as they are.
+    without either stay as they are. What some seeds could not measure (nan) is left out of them.
     """
     number = next((name for name in ("seed", "repeat") if all(name in row for row in rows)), None)
     if number is None:
@@ -111,8 +111,10 @@ def _medians(rows: Sequence[Row], setting: Mapping[str, Any]) -> dict[str, Any]:
         values = [r[name] for r in rows if isinstance(r.get(name), int | float)]
         if name in setting or not values:
             continue
+        values = [value for value in values if value == value] or [float("nan")]
         middle, low, high = statistics.median(values), min(values), max(values)
-        found[name] = middle if low == high else f"{_cell(middle)} ({_cell(low)}-{_cell(high)})"
+        same = low == high or len(values) == 1
+        found[name] = middle if same else f"{_cell(middle)} ({_cell(low)}-{_cell(high)})"
     return found
 
 
@@ -153,7 +155,9 @@ def markdown(record: Mapping[str, Any], rows: Sequence[Row], *, figure: str = ""
                 f"`{record['command']}` at commit {record['commit']}, seeds "
                 f"{', '.join(map(str, record['seeds']))}, data {record['data_hash']}; "
                 f"{about['cores']} cores, Python {about['python']}, torch {about['torch']}.",
-                "Median over seeds or repeats, with the range in brackets.",
+                "Rows are medians over seeds or repeats, with the range in brackets. Goals are "
+                "means where an interval stands beside them, medians where a range does, else what "
+                "`goals` of the experiment's module says.",
                 *(["\n".join(f"- {said}" for said in findings)] if findings else []),
                 _pipes(record["goals"]),
                 *([f"![{record['name']}]({figure})"] if figure else []),

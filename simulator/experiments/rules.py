@@ -209,6 +209,7 @@ def _row(language: str, seed: int, rule: str, coders: Seen, model: Seen) -> dict
 
 
 def _goals(rows: Sequence[dict[str, Any]], blocked: int) -> list[dict[str, Any]]:
+    """What no warning may do, and the median over languages and seeds of what they point at."""
     whole = [row for row in rows if row["rule"] == ALL and row["firings"]]
     above = [row["points_at_error"] - row["chance"] for row in whole]
     lift = np.median(above) if above else float("nan")

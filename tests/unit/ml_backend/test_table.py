@@ -43,6 +43,15 @@ def test_repeats_of_a_benchmark_are_summed_up_as_seeds_are():
     assert table.over_repeats(rows) == [{"part": "graph", "ratio": "4 (3-5)"}]
 
 
+def test_what_no_seed_measured_is_a_dash_and_what_some_did_is_told_of_those():
+    nan = float("nan")
+    rows = [{"seed": seed, "rare": nan, "some": value} for seed, value in enumerate((3, nan, 5))]
+    [row] = table.over_repeats(rows)
+    assert row["some"] == "4 (3-5)"
+    record = table.experiment_json("s", "c", rows, [], seeds=(0, 1, 2), data_hash="ab")
+    assert "| - | 4 (3-5) |" in table.markdown(record, [row])
+
+
 def test_rows_without_a_seed_stay_as_they_are():
     rows = [{"emrs": 10, "seconds": 0.1}, {"emrs": 20, "seconds": 0.2}]
     assert table.over_repeats(rows) == rows
