@@ -1,12 +1,14 @@
 """Experiment: how often the forecast's 80 % interval holds what a project then needs.
 
 Projects differ in codes, quota, noise and habits of the mapper. Each is asked for a forecast when
-none, a third and two thirds of the wanted labels are clean, and is then played to its end.
+none, a third and two thirds of the wanted labels are clean, and is then played to its end. Batches
+are those of a workspace, and coders give back one EMR after another: a forecast may come while some
+are with them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,14 +21,15 @@ from sampler.synthetic import PoolConfig, SyntheticPool, make_pool
 from simulator.experiments.cells import Cell, finished, hash_of_pool
 from simulator.experiments.kept import NOTHING, Kept
 
-BATCH = 50
+BATCH, SHARE_LEFT = 25, 0.5
+"""EMRs per batch, and at most this share of those still needed, as workspaces have it."""
 MOMENTS = {"start": 0.0, "a third": 1 / 3, "two thirds": 2 / 3}
 """Share of the wanted labels that are clean when the forecast is made."""
 PER_SEED, PER_SEED_QUICK = 21, 4
 """Projects per seed: five seeds make 105."""
 DRAWS = 30
 """Futures per forecast."""
-SHOWN = ("moment", "projects", "cover", "relative_width", "log_error")
+SHOWN = ("moment", "projects", "share", "to_go", "cover", "relative_width", "log_error")
 
 
 def run(
@@ -52,7 +55,7 @@ def run(
         for number in range(count)
     ]
     judged, digest = finished(cells, len(cells), kept=kept, progress=progress)
-    rows = [_summary(judged, moment, seed) for moment in MOMENTS for seed in seeds]
+    rows = [row for moment in MOMENTS for seed in seeds for row in _summary(judged, moment, seed)]
     return Measured(rows, goals(rows), tuple(seeds), digest, shown=SHOWN)
 
 
@@ -79,24 +82,22 @@ def draw_project(seed: int) -> tuple[dict[str, Any], SyntheticPool]:
 
 def play(pool: SyntheticPool, quota: int, seed: int) -> list[dict[str, Any]]:
     """Annotate until the sampler is done; one row per moment."""
-    sampler = CoverageSampler(pool.noisy, quota, category=pool.category, seed=seed)
+    sampler = CoverageSampler(
+        pool.noisy, quota, category=pool.category, seed=seed, share_left=SHARE_LEFT
+    )
     wanted = np.minimum(sampler.probabilities().sum(axis=0), quota).sum()
-    waiting, made = list(MOMENTS.items()), list[tuple[str, int, Forecast]]()
-    rows = sampler.query(BATCH).rows
-    sampler.release(rows)
-    while rows.size:
-        clean = np.minimum(sampler.clean.counts(), quota).sum()
-        if waiting and clean >= waiting[0][1] * wanted:
+    waiting, made = list(MOMENTS.items()), list[tuple[str, float, int, Forecast]]()
+    for annotated in _annotations(sampler, pool):
+        share = float(np.minimum(sampler.clean.counts(), quota).sum() / wanted)
+        if waiting and share >= waiting[0][1]:
             forecast = sampler.forecast(config=ForecastConfig(draws=DRAWS), seed=seed)
-            made.append((waiting.pop(0)[0], sampler.clean.rows.size, forecast))
-        rows = sampler.query(BATCH).rows
-        sampler.update(rows, pool.labels(rows))
+            made.append((waiting.pop(0)[0], share, annotated, forecast))
     judged = []
-    for moment, annotated, forecast in made:
+    for moment, share, annotated, forecast in made:
         to_go = sampler.clean.rows.size - annotated
         interval = forecast.emrs
         low, median, high = (float(x) for x in (interval.low, interval.median, interval.high))
-        row: dict[str, Any] = {"moment": moment, "emrs": to_go}
+        row: dict[str, Any] = {"moment": moment, "share": round(share, 3), "emrs": to_go}
         row |= {"low": round(low, 1), "median": round(median, 1), "high": round(high, 1)}
         row["held"] = low <= to_go <= high
         row["relative_width"] = round((high - low) / max(median, 1.0), 3)
@@ -105,19 +106,39 @@ def play(pool: SyntheticPool, quota: int, seed: int) -> list[dict[str, Any]]:
     return judged
 
 
-def _summary(judged: list[dict[str, Any]], moment: str, seed: int) -> dict[str, Any]:
-    """The forecasts of one seed's projects at one moment."""
+def _annotations(sampler: CoverageSampler, pool: SyntheticPool) -> Iterator[int]:
+    """Annotate until the sampler is done; 0, and after each EMR how many are annotated."""
+    yield 0
+    while (rows := sampler.query(BATCH).rows).size:
+        for row in rows:
+            sampler.update([row], pool.labels(np.array([row])))
+            yield sampler.clean.rows.size
+
+
+def _summary(judged: list[dict[str, Any]], moment: str, seed: int) -> list[dict[str, Any]]:
+    """One row of the forecasts of one seed's projects at one moment; none where there are none."""
     mine = [row for row in judged if row["moment"] == moment and row["seed"] == seed]
+    if not mine:
+        return []
     held = sum(row["held"] for row in mine)
-    return {
-        "moment": moment,
-        "seed": seed,
-        "projects": len(mine),
-        "held": held,
-        "cover": round(held / max(len(mine), 1), 3),
-        "relative_width": round(float(np.median([row["relative_width"] for row in mine])), 3),
-        "log_error": round(float(np.mean([row["log_error"] for row in mine])), 3),
+    middle = {
+        name: float(np.median([row[name] for row in mine]))
+        for name in ("share", "emrs", "relative_width")
     }
+    error = float(np.mean([row["log_error"] for row in mine]))
+    return [
+        {
+            "moment": moment,
+            "seed": seed,
+            "projects": len(mine),
+            "share": round(middle["share"], 3),
+            "to_go": middle["emrs"],
+            "held": held,
+            "cover": round(held / len(mine), 3),
+            "relative_width": round(middle["relative_width"], 3),
+            "log_error": round(error, 3),
+        }
+    ]
 
 
 def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

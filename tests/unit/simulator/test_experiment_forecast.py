@@ -19,6 +19,19 @@ def test_a_project_is_forecast_at_its_moments_and_judged_by_its_end():
         assert row["held"] == (row["low"] <= row["emrs"] <= row["high"])
 
 
+def test_moments_of_a_small_project_are_what_they_are_called():
+    pool = make_pool(PoolConfig(n_emrs=600, n_codes=16, codes_per_emr=3.0), 1)
+    for row in experiment.play(pool, 5, seed=0):
+        moment = experiment.MOMENTS[row["moment"]]
+        assert moment <= row["share"] < moment + 0.15
+        assert row["emrs"] > 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_moment_that_no_project_came_to_has_no_row():
+    assert experiment._summary([], "start", 1) == []
+
+
 def test_projects_are_drawn_by_seed():
     one, again, other = (experiment.draw_project(seed) for seed in (1, 1, 2))
     assert one[0] == again[0]
