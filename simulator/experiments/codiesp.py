@@ -24,7 +24,7 @@ from label_config.taxonomy import Taxonomy
 from simulator.experiments.cells import Cell, finished, first_seeds, hash_of_all
 from simulator.experiments.codiesp_checks import highlight_row, promise_row
 from simulator.experiments.codiesp_data import Language, frequent_codes, read_cases
-from simulator.experiments.codiesp_strict import band_recalls, strict_rows
+from simulator.experiments.codiesp_strict import DESCRIBED, band_recalls, strict_rows
 from simulator.experiments.kept import NOTHING, Kept
 from training.evaluate import evaluate
 from training.fusion import Fusion
@@ -299,7 +299,11 @@ def _mean(one: tuple[Floats, Floats], other: tuple[Floats, Floats]) -> tuple[Flo
 
 
 def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Means over orders against the goals; a goal without rows of its kind has value nan."""
+    """Means over orders against the goals; a goal without rows of its kind has value nan.
+
+    Of all codes, those that no case to learn from has are left out of "seen codes", and missed or
+    known by name in "unseen too".
+    """
 
     def mean(figure: str, member: str = "fusion", **where: str) -> float:
         wanted = {"language": "es", "codes": f"top {TOP}", "cases": "all", **where}
@@ -315,8 +319,10 @@ def goals(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         goal("es_top50_f1", ">= 0.93", mean("micro_f1")),
         goal("es_top50_f1_100_cases", ">= 0.9", mean("micro_f1", cases="100")),
         goal("es_top50_f1_25_cases", ">= 0.8", mean("micro_f1", cases="25")),
-        goal("es_all_codes_f1", ">= 0.74", mean("micro_f1", codes="all")),
-        goal("es_all_codes_map", ">= 0.7", mean("map", codes="all")),
+        goal("es_seen_codes_f1", ">= 0.74", mean("micro_f1", codes="all")),
+        goal("es_seen_codes_map", ">= 0.7", mean("map", codes="all")),
+        goal("es_unseen_too_f1", ">= 0.74", mean("micro_f1", DESCRIBED, codes=STRICT)),
+        goal("es_unseen_too_map", ">= 0.7", mean("map", DESCRIBED, codes=STRICT)),
         goal("en_top50_f1_over_baseline", ">= 0", english),
         goal("validation_optimism", "<= 0.01", mean("validation_f1") - mean("micro_f1")),
         goal("highlight_f1", ">= 0.8", mean("f1", "highlights")),

@@ -22,6 +22,7 @@ from training.thresholds import best_threshold
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 AT = 15
+DESCRIBED = "fusion + described"
 
 
 def strict_rows(
@@ -44,7 +45,7 @@ def strict_rows(
     if described is not None:
         new, other_NK = [codes.index(code) for code in described.codes], fused[1].copy()
         other_NK[:, new] = join(other_NK[:, new], described.probs(judged[0]))
-        said["fusion + described"] = joined_NK, other_NK
+        said[DESCRIBED] = joined_NK, other_NK
     rows = []
     for member, (unseen_NK, other_NK) in said.items():
         threshold, validation = best_threshold(unseen_NK, inside)

@@ -78,6 +78,26 @@ def test_codes_that_training_has_not_seen_count_as_missed(
     assert [row["member"] for row in strict] == ["fusion", "fusion + described"]
 
 
+def test_goals_of_all_codes_say_whether_unseen_ones_count() -> None:
+    about: dict[str, Any] = {"language": "es", "cases": "all"}
+    rows = [
+        {**about, "codes": "all", "member": "fusion", "micro_f1": 0.8, "map": 0.7},
+        {**about, "codes": codiesp.STRICT, "member": "fusion", "micro_f1": 0.6, "map": 0.5},
+        {
+            **about,
+            "codes": codiesp.STRICT,
+            "member": codiesp.DESCRIBED,
+            "micro_f1": 0.7,
+            "map": 0.6,
+        },
+    ]
+    rows = [row | {"validation_f1": 0.8} for row in rows]
+    goals = {goal["id"]: goal for goal in codiesp.goals(rows)}
+    assert goals["es_seen_codes_f1"]["met"] and goals["es_seen_codes_map"]["met"]
+    assert goals["es_unseen_too_f1"]["value"] == 0.7 and not goals["es_unseen_too_f1"]["met"]
+    assert goals["es_unseen_too_map"]["value"] == 0.6 and not goals["es_unseen_too_map"]["met"]
+
+
 def test_recall_by_band_tells_new_codes_from_known_ones() -> None:
     truth = np.array([[True, True, False], [True, False, True]])
     probs = np.array([[0.9, 0.1, 0.2], [0.8, 0.1, 0.7]])
