@@ -26,6 +26,13 @@ def test_every_part_differs_from_the_whole():
     assert len(set(map(repr, parts.values()))) == len(parts) and next(iter(parts)) == "whole"
 
 
+def test_parts_without_names_to_start_queries_from_say_so():
+    parts = network_parts.parts(StagesConfig.quick())
+    assert {name for name, part in parts.items() if not part.config.start_from_names} == {
+        name for name in parts if "queries from nothing" in name
+    }
+
+
 def test_table_2_sets_every_published_extractor_beside_ours(asked):
     network_table2.run(True, (5,))
     network_table2.run(False, (5,))
