@@ -132,10 +132,10 @@ def read_files(folder: Path) -> dict[str, Any]:
 
 def _table(path: Path) -> list[tuple[str, ...]]:
     try:
-        lines = path.read_text("utf-8").splitlines()
+        with path.open(encoding="utf-8") as lines:  # a name may hold other ends of lines
+            rows = [tuple(line.rstrip("\n").split("\t")) for line in lines if line != "\n"]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
-    rows = [tuple(line.split("\t")) for line in lines if line]
     if any(len(row) != 3 for row in rows):
         raise DataError(f"{path} must have three columns, parted by tabs")
     return rows

@@ -328,8 +328,8 @@ def _ratio(rows: list[dict[str, Any]], ours: str, theirs: str, column: str = "em
 def _read_codes(path: Path) -> tuple[sp.csr_matrix, NDArray[np.int64]]:
     """Cases x codes of a JSON Lines file with a list "codes" each, and the codes' categories."""
     try:
-        lines = path.read_text("utf-8").splitlines()
-        cases = [json.loads(line)["codes"] for line in lines if line.strip()]
+        with path.open(encoding="utf-8") as lines:  # a text may hold other ends of lines
+            cases = [json.loads(line)["codes"] for line in lines if line.strip()]
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError):

@@ -79,6 +79,12 @@ def test_tables_that_cannot_be_read_are_named(tmp_path: Path) -> None:
         names_tasks.read_files(tmp_path)
 
 
+def test_a_name_of_a_table_may_hold_other_ends_of_lines(tmp_path: Path) -> None:
+    (tmp_path / "t.tsv").write_text("dev\tone\u2028two\tI10\n\ndev\tthree\tI11", "utf-8")
+    rows = names_tasks._table(tmp_path / "t.tsv")
+    assert rows == [("dev", "one\u2028two", "I10"), ("dev", "three", "I11")]
+
+
 def test_an_encoder_that_remembers_encodes_each_text_once() -> None:
     class Counting:
         dim = 2

@@ -75,6 +75,13 @@ def test_a_run_is_the_same_for_the_same_seeds(monkeypatch, tmp_path):
     assert {row["data"] for row in once.rows} == {"synthetic", "real"}
 
 
+def test_a_text_may_hold_other_ends_of_lines(tmp_path):
+    case = json.dumps({"text": "one\u2028two\u0085three", "codes": ["I10"]}, ensure_ascii=False)
+    (tmp_path / "cases.jsonl").write_text(f"{case}\n" * 12, "utf-8")
+    clean, _ = experiment._read_codes(tmp_path / "cases.jsonl")
+    assert clean.shape == (12, 1)
+
+
 def test_cases_that_cannot_be_read_are_named(tmp_path):
     with pytest.raises(DataError, match="cannot read"):
         experiment.run(True, (0,), data=tmp_path / "none.jsonl")
