@@ -65,8 +65,8 @@ class CoverageSampler(Reported):
             floor: Target given to codes that the pool cannot fill.
             seed: Another seed breaks ties otherwise; the same calls choose the same EMRs.
             row_keys: (N,) distinct `emr_id`s; ties then do not depend on the order of rows.
-            group: (N,) near-duplicates share a number, as `sampler.groups` or a hash of the text
-                gives it; of a group one EMR at most is in a batch or with coders.
+            group: (N,) copies share a number, as a hash of their text gives it; of a group one EMR
+                at most is in a batch or with coders.
             random_share: Share of each batch drawn at random from the free EMRs, 0 to 1.
             suggested: (N, K) the model's probabilities; see `suggest`.
             policy: One of `sampler.policies.POLICIES`.
@@ -273,7 +273,7 @@ class CoverageSampler(Reported):
         return min(batch_size, max(FEWEST, math.ceil(self.share_left * planned)))
 
     def _choosable(self) -> NDArray[np.bool_]:
-        """(N,) free, and no near-duplicate of an EMR that is with a coder."""
+        """(N,) free, and no copy of an EMR that is with a coder."""
         free: NDArray[np.bool_] = self.state_N == FREE
         if self.group is not None:
             free &= ~np.isin(self.group, self.group[self.pending])

@@ -53,7 +53,7 @@ class PoolView:
     unlisted: Floats | None = None
     """(K,) share of EMRs with the code where nothing hints at it; None counts as 0."""
     group: NDArray[np.int64] | None = None
-    """(N,) near-duplicates share a number; a batch takes at most one EMR of a group."""
+    """(N,) copies share a number; a batch takes at most one EMR of a group."""
 
     def only(self, rows: Rows) -> PoolView:
         """The same over some EMRs alone, in the order of `rows`."""

@@ -225,7 +225,7 @@ def test_minutes_given_are_minutes_saved():
     assert minutes(minutes=pool.expected_minutes) < 0.97 * minutes()
 
 
-def test_near_duplicates_never_share_a_batch(pool):
+def test_copies_never_share_a_batch(pool):
     sampler = make_sampler(pool, 30, group=np.arange(600) // 3, random_share=0.2)
     groups = np.concatenate([sampler.query(50).rows // 3 for _ in range(2)])
     assert np.unique(groups).size == groups.size == 100
