@@ -69,6 +69,23 @@ def test_goals_speak_only_of_names_that_were_mapped() -> None:
     assert found == {"ncbi_acc1": 0.75, "ncbi_ece": 0.01}
 
 
+def test_the_findings_say_what_simcse_gives_on_each_kind_of_names() -> None:
+    without = {experiment.NCBI: (0.6, 0.6, 0.6), experiment.SIMULATED: (0.7, 0.8, 0.9)}
+    rows = [
+        {"names": names, "method": method, "seed": seed, "acc1": acc1}
+        for method in (experiment.SHIPPED, experiment.NO_SIMCSE)
+        for names, three in (without | {experiment.SIMULATED: (0.7, 0.85, 0.8)}).items()
+        for seed, acc1 in enumerate(three if method == experiment.SHIPPED else without[names])
+    ]
+    same, mixed = experiment.findings(rows)
+    assert same == (
+        "SimCSE, NCBI: +0.000 of acc1 (+0.000 to +0.000), better in 0 and worse in 0 of 3 splits."
+    )
+    assert mixed.startswith("SimCSE, simulated: +0.000 of acc1 (-0.100 to +0.050), better in 1")
+    assert mixed.endswith("worse in 1 of 3 splits.")
+    assert experiment.findings(rows[:1]) == ()
+
+
 def test_tables_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="folder"):
         names_tasks.read_files(tmp_path / "none")
