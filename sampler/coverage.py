@@ -72,7 +72,8 @@ class CoverageSampler(Reported):
             policy: One of `sampler.policies.POLICIES`.
             share_left: A batch takes at most this share of the EMRs that are expected to be still
                 needed, 0 to 1: with 0.25 batches shrink towards the end (to FEWEST at least), and
-                1 to 3 % fewer EMRs are needed in all. 1 leaves batches as they are asked for.
+                fewer EMRs are needed in all, 1 to 2 % at a quota of 35, more at smaller ones. 1
+                leaves batches as they are asked for.
             posterior: Priors of the learned error rates.
 
         Raises:
