@@ -205,8 +205,12 @@ def _start_again(folder: Path, job: str) -> None:
 
 def job_status(folder: Path) -> list[dict[str, Any]]:
     """Every job of a workspace, newest first."""
-    found = [read_json(path, dict) for path in (folder / "jobs").glob("*.json")]
+    found = [read_json(path, _status) for path in (folder / "jobs").glob("*.json")]
     return sorted(found, key=lambda job: str(job["updated"]), reverse=True)
+
+
+def _status(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: values[name] for name in ("job", "state", "updated")} | values
 
 
 def run_worker() -> None:

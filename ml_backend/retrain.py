@@ -17,6 +17,7 @@ from ml_backend.locks import locked
 from ml_backend.registry import ModelVersion, Registry
 from ml_backend.workspace import Workspace
 from training.adapt import AdaptConfig
+from training.back_end import BackEnd
 from training.checkpoint import MANIFEST
 from training.encoder import Encoder
 from training.encoder_files import DEFAULT_ENCODER, checksum_of
@@ -127,7 +128,8 @@ def _made_from(
 ) -> str:
     """A hash of all that a training reads: equal ones give equal models."""
     codings = data_hash([*noisy, *clean])
-    models = [checksum_of(_encoder_name()), _names_hash(workspace.names_folder)]
+    encoder, back_end = _encoder()
+    models = [checksum_of(encoder), back_end, _names_hash(workspace.names_folder)]
     settings = [workspace.config.codes, workspace.config.taxonomy, asdict(config)]
     text = json.dumps([pool, codings, models, settings, release("clinicoco")], default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
@@ -166,22 +168,19 @@ def suggester_config(workspace: Workspace, *, has_clean: bool) -> SuggesterConfi
 
 def load_encoder() -> Encoder:
     """The encoder that the environment names, or the default."""
+    name, back_end = _encoder()
+    return Encoder.load(name, back_end=back_end)
+
+
+def _encoder() -> tuple[str, BackEnd]:
     from ml_backend.settings import settings
 
-    return Encoder.load(_encoder_name(), back_end=settings().encoder_back_end)
-
-
-def _encoder_name() -> str:
-    from ml_backend.settings import settings
-
-    return settings().encoder or DEFAULT_ENCODER
+    return settings().encoder or DEFAULT_ENCODER, settings().encoder_back_end
 
 
 def load_model(folder: Path) -> Suggester:
     """A version from its folder. Raises CheckpointError for one that cannot be loaded."""
-    from ml_backend.settings import settings
-
-    return Suggester.load(folder, back_end=settings().encoder_back_end)
+    return Suggester.load(folder, back_end=_encoder()[1])
 
 
 def _same_codes(one: ModelVersion, other: ModelVersion) -> bool:

@@ -1,4 +1,4 @@
-"""A project's sampler, from its files: codes, counts, near-duplicates, and what the model says.
+"""A project's sampler, from its files: codes, counts, copies, and what the model says.
 
 Shapes: N EMRs with noisy codes, K codes of the project.
 """
@@ -165,7 +165,7 @@ def _asked_version(workspace: Workspace) -> ModelVersion | None:
     return live if live is not None and "micro_f1" in live.validation else None
 
 
-# -- near-duplicates ------------------------------------------------------------------------------
+# -- copies ---------------------------------------------------------------------------------------
 
 
 def _groups(workspace: Workspace, emr_ids: Sequence[str]) -> NDArray[np.int64] | None:

@@ -25,6 +25,14 @@ def _http_address(value: str) -> str:
 
 
 Address = Annotated[str, AfterValidator(_http_address)]
+
+
+def _redis_address(value: str) -> str:
+    if value and urlsplit(value).scheme not in ("redis", "rediss", "unix"):
+        raise ValueError("needs an address such as redis://127.0.0.1:6379/0")
+    return value
+
+
 MaybeAddress = Annotated[str, AfterValidator(lambda value: value and _http_address(value))]
 
 
@@ -59,7 +67,7 @@ class Settings(BaseSettings):
 
     queue_file: Path = platformdirs.user_state_path("clinicoco") / "jobs.db"
     """SQLite file of the job queue; server and worker must name the same one."""
-    redis_url: str = ""
+    redis_url: Annotated[str, AfterValidator(_redis_address)] = ""
     """Job queue for a team, instead of the file."""
     encoder: str = ""
     """Encoder name or folder; empty means the packaged default."""

@@ -248,11 +248,17 @@ def test_a_refused_token_is_named_with_its_variable(
     assert "CLINICOCO_LABEL_STUDIO_TOKEN" in said
 
 
-def test_a_wrong_setting_names_its_variable(run: Run, ward: Path, environment: pytest.MonkeyPatch):
-    environment.setenv("CLINICOCO_LABEL_STUDIO_URL", "label-studio")
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("LABEL_STUDIO_URL", "label-studio"), ("REDIS_URL", "http://user:secret@queue")],
+)
+def test_a_wrong_setting_names_its_variable(
+    run: Run, ward: Path, environment: pytest.MonkeyPatch, variable: str, value: str
+):
+    environment.setenv(f"CLINICOCO_{variable}", value)
     code, said = run("pull", ward)
     assert code == 1
-    assert "CLINICOCO_LABEL_STUDIO_URL" in said
+    assert f"CLINICOCO_{variable}" in said and value not in said
 
 
 @pytest.mark.parametrize("module", [*EXPERIMENTS.values(), *BENCHMARKS.values()])
