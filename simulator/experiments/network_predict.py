@@ -44,6 +44,10 @@ WARM_UP = 3
 LIMIT_MS = 300.0
 ALIKE = 0.98
 """Codes ticked with both back ends, of those ticked with either."""
+SURE = 0.5
+"""What the network alone ticks."""
+EPOCHS = 15
+"""Of stages 2 and 3: enough for it to be sure of some codes."""
 SEED = 0
 PARTS: tuple[tuple[str, type, str], ...] = (
     ("encoder", FeatureStore, "features"),
@@ -64,10 +68,12 @@ def run(quick: bool, progress: Progress | None = None) -> Measured:
     """Train a suggester with a network, fill its datastore to 50,000 EMRs, time new EMRs.
 
     The same suggester is served from every encoder back end that is installed, in turns and three
-    times; of the others it is also counted how many of the ticked codes are those that torch ticks.
-    "plain" is the encoder alone as one would write it first, which tells how fast the machine was.
-    How good the network is does not change its speed: it is trained for an epoch per stage. The
-    stored EMRs are a few hundred simulated ones under many ids, each with an embedding of its own.
+    times; of the others it is also counted how many of the codes that it ticks, and that the
+    network alone ticks, are those of torch. "plain" is the encoder alone as one would write it
+    first, which tells how fast the machine was. The network learns from few EMRs, and is heard
+    whatever it would be worth. It explains codes that nobody else can, which are rare: "one code
+    explained by the network" is timed beside "all", not in it. The stored EMRs are a few hundred
+    simulated ones under many ids, each with an embedding of its own.
     """
     timed, written = (30, 300) if quick else (150, 2_000)
     encoder = Encoder.load()
@@ -102,6 +108,8 @@ class Served:
     """Of each repeat."""
     ticked: set[tuple[str, str]] = field(default_factory=set)
     """(emr_id, code)."""
+    by_network: set[tuple[str, str]] = field(default_factory=set)
+    """Those of the network alone."""
 
     def begin(self) -> None:
         """EMRs from now on belong to a new repeat."""
@@ -113,6 +121,12 @@ class Served:
         self.ticked |= {(emr.emr_id, suggestion.code) for suggestion in said.ticked()}
         for part, seconds in seconds_of.items():
             self._add(part, seconds)
+        network = _network(suggester)
+        (probs_K,) = network.predict([emr])
+        self.by_network |= {(emr.emr_id, network.codes[k]) for k in np.flatnonzero(probs_K >= SURE)}
+        started = perf_counter()
+        network.evidence(emr, network.codes[int(probs_K.argmax())])
+        self._add("one code explained by the network", perf_counter() - started)
 
     def encode(self, emr: EMR, *, encoder: PlainEncoder) -> None:
         """One more EMR, by the encoder alone."""
@@ -140,10 +154,6 @@ class Served:
                     "p95_ms": round(float(p95), 1),
                 }
 
-    def likeness(self, other: Served) -> float:
-        """Share of the codes ticked by either that both tick."""
-        return len(self.ticked & other.ticked) / max(1, len(self.ticked | other.ticked))
-
 
 def goals(served: Mapping[str, Served]) -> list[dict[str, Any]]:
     """How fast each back end is at the worst, and whether it says what torch says."""
@@ -155,9 +165,19 @@ def goals(served: Mapping[str, Served]) -> list[dict[str, Any]]:
         p95_R = one.quantiles("all", 0.95)
         found.append(median_goal(f"p95_ms{about}", f"<= {LIMIT_MS:g}", p95_R))
         if about:
-            likeness = one.likeness(served["torch"])
-            found.append(goal(f"ticked_alike{about}", f">= {ALIKE:g}", likeness))
+            torch = served["torch"]
+            alike = {
+                "ticked": likeness(one.ticked, torch.ticked),
+                "network": likeness(one.by_network, torch.by_network),
+            }
+            for what, value in alike.items():
+                found.append(goal(f"{what}_alike{about}", f">= {ALIKE:g}", value))
     return found
+
+
+def likeness(one: set[tuple[str, str]], other: set[tuple[str, str]]) -> float:
+    """Share of what is in either that is in both."""
+    return len(one & other) / max(1, len(one | other))
 
 
 def _trained(data: Ward, encoder: Encoder) -> Suggester:
@@ -165,10 +185,10 @@ def _trained(data: Ward, encoder: Encoder) -> Suggester:
     network = replace(
         best,
         raw=replace(best.raw, epochs=1),
-        noisy=replace(best.noisy, epochs=1),
-        clean=replace(best.clean, epochs=1),
+        noisy=replace(best.noisy, epochs=EPOCHS),
+        clean=replace(best.clean, epochs=EPOCHS),
     )
-    return Suggester.train(
+    suggester = Suggester.train(
         [*data.noisy, *data.clean],
         data.noisy_codings,
         data.clean_codings,
@@ -177,6 +197,10 @@ def _trained(data: Ward, encoder: Encoder) -> Suggester:
         encoder=encoder,
         config=SuggesterConfig(network=network, similar=SIMILAR),
     )
+    late = suggester.fusion.late
+    n = len(late.members)
+    suggester.fusion.late = replace(late, weights=(1.0,) * n, means=late.means or (0.0,) * n)
+    return suggester
 
 
 def _filled(model: Path, back_end: BackEnd, data: Ward) -> Suggester:
@@ -187,9 +211,7 @@ def _filled(model: Path, back_end: BackEnd, data: Ward) -> Suggester:
 
 
 def _fill(suggester: Suggester, data: Ward, stored: int) -> None:
-    network = suggester.members.network
-    if network is None:
-        raise RuntimeError("the suggester was trained without a network")
+    network = _network(suggester)
     rng = np.random.default_rng(SEED)
     z_NH = rng.normal(size=(stored, network.extractor.config.hidden)).astype(np.float32)
     rows = np.arange(stored) % len(data.unseen)
@@ -199,6 +221,13 @@ def _fill(suggester: Suggester, data: Ward, stored: int) -> None:
         for i, row in enumerate(rows)
     ]
     network.datastore.add(z_NH, emrs, codings)
+
+
+def _network(suggester: Suggester) -> Network:
+    network = suggester.members.network
+    if network is None:
+        raise RuntimeError("the suggester was trained without a network")
+    return network
 
 
 def _long_emrs(data: Ward, encoder: Encoder, n: int) -> Iterator[EMR]:
