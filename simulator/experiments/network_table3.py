@@ -27,17 +27,20 @@ def run(
     kept: Kept = NOTHING,
     chosen: Chosen = EVERYTHING,
 ) -> Measured:
-    """Every code that the simulator's knowledge holds: ours, without graph, and published ones.
+    """Every code that the simulator's knowledge holds: ours, less a part, and published ones.
 
-    Stage 1 is left out: the rows differ in their extractor alone. --quick takes three seeds and 400
+    Stage 1 is left out: the rows differ in their extractor, and in whether they learn from coders'
+    highlights, which the published ones do not. --quick takes three seeds and 400
     noisy, 100 clean and 200 unseen EMRs, too few for most codes. `data` is not used.
     """
     config = StagesConfig.quick() if quick else StagesConfig.best()
     bare = replace(config, extractor=replace(config.extractor, layers=0))
+    unmarked = replace(config, clean=replace(config.clean, evidence=0.0))
     contestants: dict[str, Contestant] = {
         "noisy and clean": Setting(config, raw=False),
         "without noisy": Setting(config, raw=False, noisy=False),
         "without graph": Setting(bare, raw=False),
+        "without highlights": Setting(unmarked, raw=False),
         **(QUICK_RIVALS if quick else rival_names()),
     }
     site = Site(codes=len(knowledge().codes))

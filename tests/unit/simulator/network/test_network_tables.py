@@ -45,6 +45,13 @@ def test_table_2_sets_every_published_extractor_beside_ours(asked):
     }  # fmt: skip
 
 
+def test_no_row_of_ours_equals_another():
+    for preset in (StagesConfig.quick(), StagesConfig.best(), StagesConfig.paper()):
+        rows = network_table2.ablations(preset)
+        assert len(set(map(repr, rows.values()))) == len(rows)
+        assert ("without highlights" in rows) == bool(preset.clean.evidence)
+
+
 def test_table_3_takes_the_full_code_set(asked):
     for quick in (True, False):
         network_table3.run(quick, (5,))
