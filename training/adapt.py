@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 from torch.nn.utils.rnn import pad_sequence
@@ -30,6 +29,7 @@ from label_config.files import data_hash
 from label_config.record import EMR, Coding
 from training.adapter import Adapter, LoraShape, lora_tensors, own_random, plain_model, with_lora
 from training.encoder import Encoder
+from training.evaluate import micro_average_precision
 from training.extractor import CodeAttention, together
 from training.lower_layers import TOKENS_PER_STEP, KeptRecords, mask_of, mixed, only_top
 from training.parallel import Workers
@@ -224,15 +224,13 @@ class _Trainer:
 
     @torch.no_grad()
     def _score(self, judges: NDArray[np.int64]) -> float:
-        """Micro-averaged precision over all (EMR, code) pairs, 0 to 1."""
+        """By what an epoch is chosen."""
         self.model.eval()
         truth, probs = [], []
         for rows, logits_BK in self._said(judges):
-            truth.append(self.targets_NK[torch.from_numpy(rows)].cpu().numpy().ravel())
-            probs.append(logits_BK.sigmoid().cpu().numpy().ravel())
-        if not np.concatenate(truth).any():
-            return 0.0
-        return float(average_precision_score(np.concatenate(truth), np.concatenate(probs)))
+            truth.append(self.targets_NK[torch.from_numpy(rows)].cpu().numpy())
+            probs.append(logits_BK.sigmoid().cpu().numpy())
+        return micro_average_precision(np.concatenate(probs), np.concatenate(truth))
 
     def _said(self, rows: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], Tensor]]:
         """Logits (B, K) of the records, as many at once as one step may hold."""

@@ -105,6 +105,15 @@ def mean_average_precision(probs_NK: Floats, targets_NK: Bools) -> float:
     )
 
 
+def micro_average_precision(probs_NK: npt.ArrayLike, targets_NK: npt.ArrayLike) -> float:
+    """Of all (EMR, code) pairs in one ranking, 0 to 1, so that it needs no threshold; 0 without a
+    true one.
+    """
+    truth = np.asarray(targets_NK, dtype=bool).ravel()
+    probs = np.asarray(probs_NK).ravel()
+    return float(average_precision_score(truth, probs)) if truth.any() else 0.0
+
+
 def coverage_error(probs_NK: Floats, targets_NK: Bools) -> float:
     """How many codes must be read, on average, to meet all true ones; EMRs without codes left out.
 

@@ -169,6 +169,11 @@ def together(x: Tensor, layers: Sequence[nn.Linear]) -> tuple[Tensor, ...]:
     return tuple(torch.split(made_VX, widths, dim=-1))
 
 
+def logits_of_frequency(targets_NK: Tensor) -> Tensor:
+    """The logit of how often each code occurs, never infinite, shape (K,)."""
+    return torch.logit((targets_NK.sum(0) + 0.5) / (len(targets_NK) + 1.0))
+
+
 class CodeAttention(nn.Module):
     """One query per code over the nodes: a vector, then a logit, per code."""
 
@@ -221,6 +226,4 @@ class CodeAttention(nn.Module):
     @torch.no_grad()
     def start_bias(self, targets_NK: Tensor) -> None:
         """Start from how often each code occurs, so that the first epochs need not learn that."""
-        n = max(1, len(targets_NK))
-        share_K = ((targets_NK.sum(0) + 0.5) / (n + 1.0)).to(self.bias_K)
-        self.bias_K.copy_(torch.logit(share_K))
+        self.bias_K.copy_(logits_of_frequency(targets_NK))

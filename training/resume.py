@@ -175,7 +175,8 @@ def _fill(state: TrainState, place: Mapping[str, Any], tensors: Mapping[str, Ten
         setattr(state, name, place[name])
     best = _under("best.", tensors)
     state.best_weights = {name: tensor.to(device) for name, tensor in best.items()}
-    state.rng.bit_generator.state = state.before_epoch
+    if state.before_epoch:  # empty where no epoch was begun
+        state.rng.bit_generator.state = state.before_epoch
     torch.set_rng_state(tensors["random"])
     if "random_of_device" in tensors and device.type == "cuda":
         torch.cuda.set_rng_state(tensors["random_of_device"], device)

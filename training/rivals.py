@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from label_config.errors import ConfigError, DataError
+from training.evaluate import micro_average_precision
+from training.extractor import logits_of_frequency
 from training.rival_batch import CodeFacts, word_batch
 from training.rival_models import RIVALS, Rival, RivalConfig
 from training.windows import minibatches_by_length
@@ -125,7 +126,7 @@ def _train(
     best, weights, waited = -1.0, copy.deepcopy(model.state_dict()), 0
     for _ in range(config.epochs):
         _run_epoch(model, train, optimiser, config.batch, rng)
-        score = _score(_predict(model, held_back.features), held_back.targets_NK)
+        score = micro_average_precision(_predict(model, held_back.features), held_back.targets_NK)
         waited += 1
         if score > best:
             best, weights, waited = score, copy.deepcopy(model.state_dict()), 0
@@ -170,13 +171,7 @@ def _predict(model: Rival, features: Sequence[RecordFeatures]) -> NDArray[np.flo
 @torch.no_grad()
 def _start_bias(model: Rival, targets_NK: Bools) -> None:
     """Start from how often each code occurs, as our own extractor does."""
-    share_K = (targets_NK.sum(0) + 0.5) / (len(targets_NK) + 1.0)
-    model.bias_K.copy_(torch.logit(torch.from_numpy(share_K)))
-
-
-def _score(probs_NK: Floats, targets_NK: Bools) -> float:
-    truth = targets_NK.ravel()
-    return float(average_precision_score(truth, probs_NK.ravel())) if truth.any() else 0.0
+    model.bias_K.copy_(logits_of_frequency(torch.from_numpy(targets_NK)))
 
 
 def _tensor(values: NDArray[Any], device: torch.device) -> Tensor:

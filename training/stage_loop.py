@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.metrics import average_precision_score
 from torch import Tensor
 
 from training.encoder import has_bfloat16
+from training.evaluate import micro_average_precision
 from training.extractor import Extracted, Extractor
 from training.graph import pack
 from training.network import run_graphs
@@ -187,10 +187,9 @@ def take_step(
 
 
 def held_back_score(extractor: Extractor, data: StageData) -> float:
-    """Micro-averaged precision over all (EMR, code) pairs, 0 to 1; needs no threshold."""
+    """By what an epoch is chosen."""
     probs_NK = run_graphs(extractor, data.graphs)[0]
-    truth = data.targets_NK.numpy().ravel()
-    return float(average_precision_score(truth, probs_NK.ravel())) if truth.any() else 0.0
+    return micro_average_precision(probs_NK, data.targets_NK.numpy())
 
 
 def optimiser_of(extractor: Extractor, config: StagesConfig) -> torch.optim.Optimizer:

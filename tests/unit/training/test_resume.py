@@ -97,6 +97,17 @@ def test_a_finished_run_is_not_run_again(ward, four_codes, tiny_encoder, run_fol
     assert again.provenance == first.provenance
 
 
+def test_a_run_without_an_epoch_can_be_asked_for_again(ward, four_codes, tiny_encoder, tmp_path):
+    idle = dataclasses.replace(
+        CONFIG, raw=RawConfig(epochs=0), noisy=NoisyConfig(epochs=0), clean=CleanConfig(epochs=0)
+    )
+    first, again = (
+        train(ward, four_codes, tiny_encoder, tmp_path / "run", idle).predict(ward[0])
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first, again)
+
+
 @pytest.mark.parametrize("other", ["settings", "data"])
 def test_the_state_of_another_run_is_refused_by_name(
     ward, four_codes, tiny_encoder, run_folder, other
