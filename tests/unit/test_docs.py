@@ -13,7 +13,10 @@ from ml_backend.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-DOCUMENTS = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+DOCUMENTS = [
+    ROOT / name
+    for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "simulator/reports/README.md")
+]
 COMMAND = re.compile(r"(?:\.venv/bin/|`)clinicoco ([a-z-]+)((?: [^`#\n|]*)?)")
 
 
@@ -26,13 +29,13 @@ def subcommand(name: str):
     return group.get_command(None, name)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.parent.name + "/" + d.name)
 def test_every_make_target_that_a_document_names_exists(document: Path):
     named = set(re.findall(r"(?:^|`)make ([a-z-]+)", document.read_text("utf-8"), re.MULTILINE))
     assert named <= makefile_targets()
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.parent.name + "/" + d.name)
 def test_every_command_and_option_that_a_document_names_exists(document: Path):
     for name, rest in COMMAND.findall(document.read_text("utf-8")):
         command = subcommand(name)
@@ -48,10 +51,16 @@ def test_the_readme_names_every_setting_with_its_default():
         assert f"`{Settings.model_fields[name].default}`" in README
 
 
-@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.name)
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda d: d.parent.name + "/" + d.name)
 def test_every_file_that_a_document_links_to_exists(document: Path):
     links = re.findall(r"\]\(([^)#]+)\)", document.read_text("utf-8"))
-    assert all((ROOT / link).exists() for link in links if "://" not in link)
+    assert all((document.parent / link).exists() for link in links if "://" not in link)
+
+
+def test_every_report_is_read_from_their_page():
+    reports = ROOT / "simulator" / "reports"
+    linked = re.findall(r"\]\(([a-z0-9_]+\.md)\)", (reports / "README.md").read_text("utf-8"))
+    assert set(linked) == {path.name for path in reports.glob("*.md")} - {"README.md"}
 
 
 def test_the_compose_file_runs_the_commands_that_the_demo_runs():
