@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from label_config.errors import ConfigError
+from label_config.errors import CheckpointError, ConfigError
 from training.back_end import BackEnd, OpenVinoRuns, Runs, TorchRuns
 from training.encoder_files import DEFAULT_ENCODER, read_model
 from training.int8 import calibration_ids, in_int8
@@ -109,6 +110,17 @@ class Encoder:
         self.dim = int(model.config.hidden_size)
         self.feature_dim = 2 * self.dim
         """Width of a word node: its state in context, then its state without."""
+
+    def check_is(self, wanted: Mapping[str, Any], folder: Path) -> None:
+        """Raise CheckpointError unless its weights are those that a model folder wants.
+
+        `wanted` is the encoder's {name, checksum} in the folder's settings.
+        """
+        if wanted["checksum"] != self.checksum:
+            raise CheckpointError(
+                f"{folder} was trained on encoder {wanted['name']} "
+                f"({wanted['checksum'][:12]}...), got {self.name} ({self.checksum[:12]}...)"
+            )
 
     @property
     def fingerprint(self) -> str:

@@ -177,12 +177,7 @@ class Network:
             wanted = config["encoder"]
             if (folder / "adapter").exists() and wanted["checksum"] != encoder.checksum:
                 encoder = Adapter.load(folder / "adapter").apply(encoder)
-            if wanted["checksum"] != encoder.checksum:
-                raise CheckpointError(
-                    f"{folder} was trained on encoder {wanted['name']} "
-                    f"({wanted['checksum'][:12]}...), got {encoder.name} "
-                    f"({encoder.checksum[:12]}...)"
-                )
+            encoder.check_is(wanted, folder)
             codes = [str(code) for code in config["codes"]]
             extractor = Extractor(
                 ExtractorConfig(**config["extractor"]),

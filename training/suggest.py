@@ -197,12 +197,7 @@ class Suggester:
         try:
             wanted = settings["encoder"]
             encoder = encoder or Encoder.load(wanted["name"], back_end=back_end)
-            if encoder.checksum != wanted["checksum"]:
-                raise CheckpointError(
-                    f"{folder} was trained on encoder {wanted['name']} "
-                    f"({wanted['checksum'][:12]}...), got {encoder.name} "
-                    f"({encoder.checksum[:12]}...)"
-                )
+            encoder.check_is(wanted, folder)
             return cls(
                 settings["codes"],
                 Members.load(folder, encoder),
