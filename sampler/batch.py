@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,6 +18,8 @@ from sampler.status import CodeStatus
 LIKELY = 0.5
 """An EMR is said to serve a needed code that it has with at least this probability."""
 RANDOM_REASON = "drawn at random, to check the rest"
+FEWEST = 5
+"""EMRs that a batch is not cut below."""
 
 
 class Serves(NamedTuple):
@@ -78,6 +81,16 @@ class Batch:
     def _shared(self, overlap: float) -> NDArray[np.int64]:
         count = round(overlap * len(self))
         return np.floor(np.arange(count) * len(self) / max(count, 1)).astype(np.int64)
+
+
+def plan_size(batch_size: int, share_left: float) -> int:
+    """EMRs to plan ahead, so that `shrunk` can tell whether the batch is to be cut."""
+    return math.ceil(batch_size / share_left)
+
+
+def shrunk(batch_size: int, planned: int, share_left: float) -> int:
+    """The batch, cut to its share of the EMRs planned, but not below FEWEST."""
+    return min(batch_size, max(FEWEST, math.ceil(share_left * planned)))
 
 
 def reasons(

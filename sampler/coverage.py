@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,7 +11,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 
 from label_config.errors import ConfigError, DataError
-from sampler.batch import Batch, reasons
+from sampler.batch import Batch, plan_size, reasons, shrunk
 from sampler.bound import Bound, lower_bound
 from sampler.forecast import Forecast, ForecastConfig, forecast
 from sampler.keys import random_order
@@ -22,9 +21,6 @@ from sampler.posterior import Posterior, PosteriorConfig, fit_posterior
 from sampler.reported import FREE, PENDING, Reported
 from sampler.select import PoolView, scarcity_greedy
 from sampler.status import CodeStatus, Contribution, code_status, contributions
-
-FEWEST = 5
-"""EMRs that a batch is not cut below."""
 
 
 class CoverageSampler(Reported):
@@ -214,6 +210,7 @@ class CoverageSampler(Reported):
             status,
             minutes_N=self.minutes,
             pending=self.pending,
+            share_left=self.share_left,
             config=config,
             seed=seed,
         )
@@ -266,12 +263,12 @@ class CoverageSampler(Reported):
 
     def _shrunk(self, batch_size: int, view: PoolView) -> int:
         """The batch, cut to its share of what the plan expects to be still needed."""
-        enough = math.ceil(batch_size / self.share_left)
+        enough = plan_size(batch_size, self.share_left)
         # An EMR adds at most one label to a code.
         if self.share_left == 1 or view.needed.max(initial=0.0) >= enough:
             return batch_size
         planned = scarcity_greedy(view, enough).rows.size
-        return min(batch_size, max(FEWEST, math.ceil(self.share_left * planned)))
+        return shrunk(batch_size, planned, self.share_left)
 
     def _choosable(self) -> NDArray[np.bool_]:
         """(N,) free, and no copy of an EMR that is with a coder."""

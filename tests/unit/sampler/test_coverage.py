@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from label_config.errors import ConfigError, DataError
 from sampler import POLICIES, CoverageSampler
-from sampler.coverage import FEWEST
+from sampler.batch import FEWEST
 from sampler.synthetic import PoolConfig, SyntheticPool, make_pool
 
 

@@ -43,6 +43,22 @@ def test_pending_emrs_are_still_to_be_annotated(pool):
     assert sampler.forecast().emrs.median < free - 10
 
 
+def test_futures_shrink_their_batches_as_the_sampler_does(pool):
+    whole, shrinking = (
+        CoverageSampler(pool.noisy, 5, share_left=share).forecast(
+            config=ForecastConfig(batch_size=40)
+        )
+        for share in (1.0, 0.25)
+    )
+    assert shrinking.emrs.median < whole.emrs.median
+
+
+def test_an_interval_is_never_narrower_than_its_least_spread(pool):
+    emrs = CoverageSampler(pool.noisy, 10).forecast(config=ForecastConfig(least_spread=0.5)).emrs
+    assert emrs.low <= emrs.median / 2
+    assert emrs.high >= emrs.median * 1.5
+
+
 def test_a_met_code_has_nothing_to_go_and_the_last_code_ends_the_project(pool):
     sampler = CoverageSampler(pool.noisy, np.where(np.arange(20) == 3, 1, 10))
     sampler.update([0], [[3]])
