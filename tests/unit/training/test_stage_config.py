@@ -43,3 +43,29 @@ def test_a_network_that_should_be_taught_needs_a_teacher(ward, four_codes, tiny_
             encoder=tiny_encoder,
             config=config,
         )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch": 0},
+        {"lr": 0.0},
+        {"held_back": 0.9},
+        {"patience": 0},
+        {"weight_decay": -1.0},
+        {"start_from_names": True},
+    ],
+)
+def test_settings_that_no_run_can_use_are_refused(wrong):
+    with pytest.raises(ConfigError):
+        StagesConfig(**wrong)
+
+
+def test_the_paper_preset_holds_the_papers_numbers():
+    paper = StagesConfig.paper()
+    assert (paper.raw.epochs, paper.noisy.epochs, paper.clean.epochs) == (100, 100, 100)
+    assert (paper.lr, paper.weight_decay, paper.batch) == (1e-3, 1e-3, 64)
+    assert (paper.extractor.window, paper.extractor.layers) == (3, 3)
+    assert (paper.clean.theta, paper.clean.gamma, paper.clean.delta) == (1.0, 0.5, 0.02)
+    assert (paper.knn.k, paper.knn.weight) == (3, 0.3)
+    assert paper.noisy.codes == 0.0

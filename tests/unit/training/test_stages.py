@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from label_config.errors import CheckpointError, ConfigError, DataError, UnknownCode
+from label_config.errors import CheckpointError, DataError, UnknownCode
 from label_config.record import EMR, Coding, Diagnosis
 from training import stages
 from training.encoder import Encoder
@@ -389,29 +389,3 @@ def test_emrs_and_codings_in_another_order_are_refused(ward, four_codes, tiny_en
             encoder=tiny_encoder,
             config=PRESETS["paper"],
         )
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"batch": 0},
-        {"lr": 0.0},
-        {"held_back": 0.9},
-        {"patience": 0},
-        {"weight_decay": -1.0},
-        {"start_from_names": True},
-    ],
-)
-def test_settings_that_no_run_can_use_are_refused(wrong):
-    with pytest.raises(ConfigError):
-        StagesConfig(**wrong)
-
-
-def test_the_paper_preset_holds_the_papers_numbers():
-    paper = StagesConfig.paper()
-    assert (paper.raw.epochs, paper.noisy.epochs, paper.clean.epochs) == (100, 100, 100)
-    assert (paper.lr, paper.weight_decay, paper.batch) == (1e-3, 1e-3, 64)
-    assert (paper.extractor.window, paper.extractor.layers) == (3, 3)
-    assert (paper.clean.theta, paper.clean.gamma, paper.clean.delta) == (1.0, 0.5, 0.02)
-    assert (paper.knn.k, paper.knn.weight) == (3, 0.3)
-    assert paper.noisy.codes == 0.0
