@@ -75,9 +75,9 @@ def import_(
         count, problems = import_pool(Workspace(workspace), file)
     if problems:
         rows = [{"where": p.where, "reason": p.reason} for p in problems]
-        table.show(f"{len(problems)} broken records in {file}", rows, json_file)
+        table.show(f"{len(problems)} records of {file} left out", rows, json_file)
     elif json_file is not None:
-        table.show(f"no broken records in {file}", [], json_file)
+        table.show(f"no records of {file} left out", [], json_file)
     table.say(f"imported {count} EMRs, {len(problems)} left out")
 
 
