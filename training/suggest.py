@@ -253,23 +253,26 @@ class Suggester:
     def _similar(self, emrs: Sequence[EMR]) -> list[tuple[SimilarCase, ...]]:
         """As the network sees them; by the encoder's embedding where it has nothing to read."""
         network = self.members.network
-        read = [emr for emr in emrs if network is not None and has_words(emr)]
-        found = {} if network is None else self._nearest(read, network.embed, network.datastore)
-        others = [emr for emr in emrs if emr.emr_id not in found]
-        found |= self._nearest(others, self._embed, self._cases)
-        return [found[emr.emr_id] for emr in emrs]
+        if network is None:
+            return self._nearest(emrs, self._embed, self._cases)
+        reads = [has_words(emr) for emr in emrs]
+        read = [emr for emr, can in zip(emrs, reads, strict=True) if can]
+        others = [emr for emr, can in zip(emrs, reads, strict=True) if not can]
+        its = iter(self._nearest(read, network.embed, network.datastore))
+        rest = iter(self._nearest(others, self._embed, self._cases))
+        return [next(its if can else rest) for can in reads]
 
     def _nearest(
         self,
         emrs: Sequence[EMR],
         embed: Callable[[Sequence[EMR]], npt.NDArray[np.float32]],
         store: Datastore,
-    ) -> dict[str, tuple[SimilarCase, ...]]:
+    ) -> list[tuple[SimilarCase, ...]]:
         k = self.config.similar
         if not emrs or not k or not len(store):
-            return {emr.emr_id: () for emr in emrs}
+            return [()] * len(emrs)
         near = zip(emrs, embed(emrs), strict=True)
-        return {emr.emr_id: tuple(store.similar(z_D, k, emr=emr)) for emr, z_D in near}
+        return [tuple(store.similar(z_D, k, emr=emr)) for emr, z_D in near]
 
     def _embed(self, emrs: Sequence[EMR]) -> npt.NDArray[np.float32]:
         return embed_records(self._encoder, emrs)

@@ -197,6 +197,9 @@ def test_what_has_no_free_text_is_no_matter_for_the_network(
     asked = EMR("asked", {}, (Diagnosis(four_codes.title("I10")),))
     other = dataclasses.replace(pool[0][0], emr_id="other")
     said, beside = model.suggest([asked, other])
+    twin = dataclasses.replace(other, emr_id="asked")  # a task may come twice, with another text
+    _, of_text = model.suggest([asked, twin])
+    assert of_text.similar == beside.similar != said.similar
     assert said.suggestions[0].code == "I10"
     assert not any({"network", "knn"} & set(s.members) for s in said.suggestions)
     assert any("network" in s.members for s in beside.suggestions)
